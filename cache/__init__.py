@@ -1,0 +1,1 @@
+"""The inference cache: canonical rows, keys, answers and snapshots. Usable without TFX."""

@@ -1,0 +1,23 @@
+"""TFX components: DriftValidator, SlicedEvaluator, CacheWarmer, VersionedPusher, LiveRelease."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "CacheWarmer": "tfx_encore.components.cache_warmer.component",
+    "DriftValidator": "tfx_encore.components.drift_validator.component",
+    "LiveRelease": "tfx_encore.components.live_release.component",
+    "SlicedEvaluator": "tfx_encore.components.sliced_evaluator.component",
+    "VersionedPusher": "tfx_encore.components.versioned_pusher.component",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a component the first time it is asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,1 @@
+"""Compiling the pipelines for Kubeflow Pipelines v2."""

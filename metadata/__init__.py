@@ -1,0 +1,1 @@
+"""The ledger of invalidation records, and the release directory."""

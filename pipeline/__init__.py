@@ -1,0 +1,1 @@
+"""The release pipeline, the local runner and the `encore` command."""

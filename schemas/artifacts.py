@@ -1,0 +1,55 @@
+"""Artifact types that TFX Encore adds to ML Metadata.
+
+They carry no typed PROPERTIES, only custom properties: the Kubeflow v2 compiler refuses typed
+properties of custom artifacts, and finds each class as `tfx_encore.<Class>` from its TYPE_NAME.
+"""
+
+from __future__ import annotations
+
+from tfx.types.artifact import Artifact
+
+
+class CacheInvalidation(Artifact):
+    """Invalidation records of one push, as `records.jsonl`.
+
+    Custom properties: `model`, `records` (how many), `first_sequence`, `last_sequence`, `cause`,
+    `payload` (the records as JSON Lines when they are short enough for the store).
+    """
+
+    TYPE_NAME = "tfx_encore.CacheInvalidation"
+
+
+class DriftReport(Artifact):
+    """A drift decision (`decision.json`) with the distributions behind it (`charts.json`).
+
+    Custom properties: `outcome` (an `Outcome`), `reason`.
+    """
+
+    TYPE_NAME = "tfx_encore.DriftReport"
+
+
+class SliceReport(Artifact):
+    """A sliced evaluation's decision (`decision.json`).
+
+    Custom properties: `outcome` (an `Outcome`), `reason`.
+    """
+
+    TYPE_NAME = "tfx_encore.SliceReport"
+
+
+class CacheSnapshot(Artifact):
+    """Answers computed before traffic arrives, under one fingerprint.
+
+    Custom properties: `fingerprint`, `entries`, `bytes`.
+    """
+
+    TYPE_NAME = "tfx_encore.CacheSnapshot"
+
+
+class CoverageReport(Artifact):
+    """What hit rate a snapshot will give on a later window (`coverage.json`).
+
+    Custom properties: `hit_rate`, `window`.
+    """
+
+    TYPE_NAME = "tfx_encore.CoverageReport"
