@@ -1,0 +1,89 @@
+"""The `encore` command. Each subcommand lives in `pipeline/commands/` and is loaded when used.
+
+Exit codes: 0 done; 1 an error; 2 wrong usage or configuration; 3 a gate refused the release;
+4 another run holds the workspace; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Optional
+
+import click
+
+from tfx_encore.schemas.errors import EncoreError
+
+# command -> one-line help, shown without loading the command
+COMMANDS = {
+    "run": "Run the release pipeline on a span of data.",
+    "versions": "List the versions that were pushed, and the labels.",
+    "records": "List or follow invalidation records.",
+    "invalidate": "Withdraw cached answers by hand.",
+    "label": "Point a label at a version (roll back, roll forward).",
+    "why": "Show everything known about a version on one page.",
+    "report": "Write the HTML report of a version.",
+    "init": "Write a working project for your own CSV.",
+    "doctor": "Say what is installed, what is missing, how to get it.",
+    "schema": "Print a JSON Schema, for editors and scripts.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Loads a subcommand's module when it is asked for, so that `--help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tfx_encore.pipeline.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="tfx-encore", prog_name="encore")
+def cli() -> None:
+    """TFX Encore: a served TensorFlow model stays fast and right.
+
+    \b
+    Examples:
+      encore init my-project --csv trips.csv --label tip --predict classification
+      encore run --span 2
+      encore why 2
+      encore label set stable 1
+    """
+
+
+def main() -> None:
+    """Runs the command; errors of ours are one line on standard error."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except EncoreError as error:
+        click.echo(f"encore: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("encore: interrupted; nothing half-written is left", err=True)
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Subcommands of `encore`, one file each; each holds a click command named `command`."""

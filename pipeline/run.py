@@ -1,0 +1,246 @@
+"""One release, seen from the terminal's side: checks, a worker process, its progress, its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Optional, Protocol
+
+from tfx_encore.metadata.releases import ReleaseDirectory
+from tfx_encore.pipeline import data_schema
+from tfx_encore.pipeline.config import ProjectConfig, check_features
+from tfx_encore.pipeline.inputs import inputs_digest, module_digest, resolve_module
+from tfx_encore.pipeline.plan import ReleaseInputs, ReleasePlan, RunResult, StepResult
+from tfx_encore.pipeline.quiet import ENVIRONMENT
+from tfx_encore.pipeline.spans import Span, read_span
+from tfx_encore.pipeline.workspace import Workspace
+from tfx_encore.schemas.errors import StepFailedError
+from tfx_encore.schemas.release import Provenance
+from tfx_encore.schemas.serial import from_json, to_json
+
+_RECENT_LOG_LINES = 2000
+
+
+class Progress(Protocol):
+    """Whoever shows how a run goes."""
+
+    def started(self, step: str, index: int, of: int) -> None:
+        """A component has begun."""
+
+    def ended(self, step: StepResult) -> None:
+        """A component has ended."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """A project file with what follows from it.
+
+    Attributes:
+        config: its validated content.
+        file: where it was read from.
+        workspace: where the project keeps what it makes.
+    """
+
+    config: ProjectConfig
+    file: pathlib.Path
+    workspace: Workspace
+
+    @property
+    def releases(self) -> ReleaseDirectory:
+        """The release directory of the project's model."""
+        return ReleaseDirectory(self.workspace.releases, self.config.model)
+
+    @property
+    def schema_file(self) -> pathlib.Path:
+        """The curated data schema."""
+        return self.workspace.project / self.config.data.schema_file
+
+    def feature_names(self) -> tuple[str, ...]:
+        """The features of the schema."""
+        return tuple(data_schema.read_columns(self.schema_file))
+
+
+def run_release(project: Project, span: int, progress: Progress, *, force: bool) -> RunResult:
+    """Runs the release pipeline on a span, unless exactly this was released before.
+
+    Args:
+        project: the project.
+        span: the number of the span.
+        progress: told of each component.
+        force: run even if nothing has changed; TFX's cache still answers what it can.
+
+    Raises:
+        DataError: the span's data or the schema cannot be used.
+        StepFailedError: a component failed; names it, its cause and the log.
+        WorkspaceBusyError: another run is under way.
+    """
+    with project.workspace.locked():
+        plan, data = _plan(project, span)
+        if not force:
+            before = _released_before(project, plan)
+            if before is not None:
+                return _unchanged(project, plan, data, before)
+        return _run_worker(project, plan, progress)
+
+
+def _plan(project: Project, number: int) -> tuple[ReleasePlan, Span]:
+    """Checks everything that can be checked before TFX is loaded."""
+    config, workspace = project.config, project.workspace
+    schema_file = project.schema_file
+    columns = data_schema.read_columns(schema_file)
+    check_features(_features_used(config), columns, str(project.file))
+    module, module_folder, source = resolve_module(config.training.module, workspace.project)
+    data = read_span(config.data.spans, workspace.project, number, columns)
+    run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}-span{number}"
+    code = module_digest(source)
+    provenance = Provenance(
+        run_id=run_id,
+        inputs_digest=inputs_digest(config, data.digest, data_schema.digest(schema_file), code),
+        spans=(data.describe(),),
+        hyperparameters={
+            "train_steps": str(config.training.train_steps),
+            **{name: str(value) for name, value in config.training.hyperparameters.items()},
+        },
+    )
+    inputs = ReleaseInputs(
+        data_folder=str(data.folder),
+        data_pattern=pathlib.PurePath(config.data.spans).name.replace("{SPAN}", str(number)),
+        schema_path=str(data_schema.content_addressed(schema_file, workspace.inputs)),
+        module=module,
+        module_digest=code,
+        releases=str(workspace.releases),
+        provenance=provenance,
+    )
+    plan = ReleasePlan(
+        config=config.model_dump_json(by_alias=True),
+        config_file=str(project.file.resolve()),
+        run_id=run_id,
+        module_folder=module_folder,
+        artifacts=str(workspace.artifacts),
+        inputs=inputs,
+    )
+    return plan, data
+
+
+def _features_used(config: ProjectConfig) -> dict[str, Iterable[str]]:
+    """Dotted key -> raw feature names, for every place of the configuration that names some."""
+    return {
+        "drift.ignore_features": config.drift.ignore_features,
+        "evaluation.slices": [name for slice_ in config.evaluation.slices for name in slice_],
+        "warmup.exclude_features": config.warmup.exclude_features,
+    }
+
+
+def _released_before(project: Project, plan: ReleasePlan) -> Optional[int]:
+    """The version that was pushed from exactly these inputs, if there is one."""
+    releases = project.releases
+    wanted = plan.inputs.provenance.inputs_digest
+    for version in reversed(releases.history()):
+        if releases.manifest(version).inputs_digest == wanted:
+            return version
+    return None
+
+
+def _unchanged(project: Project, plan: ReleasePlan, data: Span, version: int) -> RunResult:
+    manifest = project.releases.manifest(version)
+    return RunResult(
+        model=project.config.model,
+        span=data.number,
+        run_id=plan.run_id,
+        state="unchanged",
+        reason=f"version {version} was made from exactly these inputs; nothing to do "
+        "(--force runs the pipeline all the same)",
+        version=version,
+        fingerprint=manifest.fingerprint,
+        decisions=manifest.decisions,
+        certificate=manifest.certificate,
+    )
+
+
+def _run_worker(project: Project, plan: ReleasePlan, progress: Progress) -> RunResult:
+    """Starts the worker, passes its progress on, and returns its result."""
+    runs = project.workspace.runs
+    plan_file = runs / f"{plan.run_id}.plan.json"
+    log_file = runs / f"{plan.run_id}.log"
+    plan_file.write_text(to_json(plan, indent=2), encoding="utf-8")
+    read_end, write_end = os.pipe()
+    with log_file.open("wb") as log:
+        worker = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
+            [sys.executable, "-m", "tfx_encore.pipeline.worker", str(plan_file), str(write_end)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[write_end],
+            env={**os.environ, **ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    os.close(write_end)
+    try:
+        return _listen(worker, read_end, str(log_file), progress)
+    finally:
+        _stop(worker)
+        plan_file.unlink(missing_ok=True)
+
+
+def _listen(
+    worker: subprocess.Popen[bytes], read_end: int, log: str, progress: Progress
+) -> RunResult:
+    step = "the worker"
+    with os.fdopen(read_end, encoding="utf-8") as events:
+        for line in events:
+            event = json.loads(line)
+            kind = event.pop("kind")
+            if kind == "started":
+                step = event["step"]
+                progress.started(**event)
+            elif kind == "ended":
+                progress.ended(StepResult(**event))
+            elif kind == "result":
+                result = from_json(RunResult, json.dumps(event), source="worker")
+                worker.wait()
+                return dataclasses.replace(result, log=log)
+            elif kind == "error":
+                worker.wait()
+                raise StepFailedError(event["step"] or step, event["cause"], log)
+    raise StepFailedError(step, _death(worker.wait(), log), log)
+
+
+def _death(code: int, log: str) -> str:
+    """Why a worker that said nothing is gone."""
+    if code == -signal.SIGKILL:
+        return "the process was killed (out of memory?)"
+    if code < 0:
+        return f"the process died of {signal.Signals(-code).name}"
+    lines = pathlib.Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [
+        line for line in lines[-_RECENT_LOG_LINES:] if re.match(r"^[\w.]*(Error|Exception)\b", line)
+    ]
+    return errors[-1] if errors else f"the process ended with exit code {code}"
+
+
+def _stop(worker: subprocess.Popen[bytes]) -> None:
+    """Ends a worker that still runs (the user interrupted), its children included."""
+    if worker.poll() is not None:
+        return
+    os.killpg(worker.pid, signal.SIGTERM)
+    deadline = time.monotonic() + 5
+    while worker.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if worker.poll() is None:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+
+def save_result(project: Project, result: RunResult) -> None:
+    """Writes what a run did where `find_run` looks for it."""
+    file = project.workspace.runs / f"{result.run_id}.json"
+    file.write_text(to_json(result, indent=2), encoding="utf-8")

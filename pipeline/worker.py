@@ -1,0 +1,138 @@
+"""The process that runs a release pipeline: `python -m tfx_encore.pipeline.worker PLAN FD`.
+
+It has a process of its own so that its memory is given back, its output goes to the log, and its
+death is a message on the terminal. It tells of its progress as JSON lines on file descriptor FD.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import pathlib
+import resource
+import sys
+import time
+import traceback
+from typing import Any, Literal, TextIO
+
+from tfx_encore.pipeline.plan import ReleasePlan, RunResult, StepResult
+from tfx_encore.pipeline.quiet import hush
+from tfx_encore.schemas.errors import EncoreError, StepFailedError
+from tfx_encore.schemas.serial import from_json, to_json
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the plan; returns 0 if the pipeline ended, whatever it decided."""
+    plan = from_json(ReleasePlan, pathlib.Path(arguments[0]).read_bytes(), source=arguments[0])
+    hush(logging.INFO)
+    with os.fdopen(int(arguments[1]), "w", encoding="utf-8", buffering=1) as events:
+        try:
+            _tell(events, "result", json.loads(to_json(_run(plan, events))))
+        except EncoreError as error:
+            traceback.print_exc()
+            _tell(events, "error", _as_event(error))
+            return 1
+    return 0
+
+
+def _tell(events: TextIO, kind: str, body: dict[str, Any]) -> None:
+    events.write(json.dumps({"kind": kind, **body}) + "\n")
+
+
+def _as_event(error: EncoreError) -> dict[str, Any]:
+    step = error.step if isinstance(error, StepFailedError) else ""
+    cause = error.cause if isinstance(error, StepFailedError) else str(error)
+    return {"step": step, "cause": cause}
+
+
+def _run(plan: ReleasePlan, events: TextIO) -> RunResult:
+    _tell(events, "started", {"step": "loading TensorFlow and TFX", "index": 0, "of": 0})
+    began = time.monotonic()
+    if plan.module_folder:
+        sys.path.insert(0, plan.module_folder)
+
+    from tfx_encore.pipeline import local_runner
+    from tfx_encore.pipeline.config import ProjectConfig
+    from tfx_encore.pipeline.mlmd import connection_config
+    from tfx_encore.pipeline.release import release_pipeline
+    from tfx_encore.pipeline.workspace import Workspace
+
+    config = ProjectConfig.model_validate_json(plan.config)
+    workspace = Workspace.of(config, plan.config_file)
+    steps: list[StepResult] = []
+
+    def ended(step: StepResult) -> None:
+        steps.append(step)
+        _tell(events, "ended", dataclasses.asdict(step))
+
+    listener = local_runner.Listener(
+        started=lambda step, index, of: _tell(
+            events, "started", {"step": step, "index": index, "of": of}
+        ),
+        ended=ended,
+    )
+    pipeline = release_pipeline(
+        config,
+        plan.inputs,
+        root=plan.artifacts,
+        metadata_connection=connection_config(config, workspace),
+        beam_args=(f"--runner={config.beam.runner}", *config.beam.options),
+    )
+    try:
+        outputs = local_runner.run_pipeline(pipeline, plan.run_id, listener)
+    except local_runner.StepError as error:
+        cause = error.__cause__
+        raise StepFailedError(error.step, _one_line(cause), log="") from cause
+    return _result(plan, config.model, outputs, tuple(steps), time.monotonic() - began)
+
+
+def _one_line(error: BaseException | None) -> str:
+    """An error as a person wants it: the first line of its message, or its type."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else type(error).__name__
+    return text if isinstance(error, EncoreError) else f"{type(error).__name__}: {text}"
+
+
+def _result(
+    plan: ReleasePlan,
+    model: str,
+    outputs: dict[str, dict[str, Any]],
+    steps: tuple[StepResult, ...],
+    seconds: float,
+) -> RunResult:
+    from tfx_encore.pipeline.evidence import read_evidence
+
+    span = plan.inputs.provenance.spans[0].span
+    pushed = outputs["VersionedPusher"]["pushed_model"].properties
+    evidence = read_evidence(outputs)
+    return RunResult(
+        model=model,
+        span=span,
+        run_id=plan.run_id,
+        state=_state(pushed),
+        reason=str(pushed.get("reason", "")),
+        version=int(pushed["version"]) if pushed.get("version") else None,
+        fingerprint=pushed.get("fingerprint"),
+        decisions=evidence.decisions,
+        certificate=evidence.certificate,
+        coverage=evidence.coverage,
+        records=evidence.records,
+        anomalies=evidence.anomalies,
+        steps=steps,
+        seconds=seconds,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        evidence=evidence.folders,
+    )
+
+
+def _state(pushed: dict[str, Any]) -> Literal["pushed", "already_pushed", "refused"]:
+    """`pushed`, `already_pushed` or `refused`, from what the pusher wrote."""
+    if int(pushed.get("pushed", 0)):
+        return "pushed"
+    return "already_pushed" if pushed.get("version") else "refused"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
