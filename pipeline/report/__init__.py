@@ -1,0 +1,1 @@
+"""The release report: one self-contained HTML file for each release, pushed or refused."""
