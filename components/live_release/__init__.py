@@ -1,0 +1,1 @@
+"""LiveRelease: the model, statistics and schema that are live now."""
