@@ -1,0 +1,54 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-slow lint fix bench lock clean
+
+# One worker for each core, four at most: each loads TensorFlow for itself (about 1.5 GB).
+TEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+# More for pytest, e.g. make test PYTEST_ARGS="tests/cache -x"
+PYTEST_ARGS ?=
+PYTEST = .venv/bin/pytest -n $(TEST_WORKERS) --dist loadfile
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## .venv with everything that developing needs
+	@tools/bootstrap dev
+
+run: ## the main job: two releases of the taxi model, then a summary and the report's path
+	@tools/bootstrap run
+	@.venv/bin/python -m tfx_encore.pipeline.taxi
+
+test: ## the tests, slow ones left out
+	@tools/bootstrap dev
+	@tools/services
+	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-slow: ## the slow tests: long simulations, images, other versions
+	@tools/bootstrap dev
+	@tools/services
+	@$(PYTEST) -m slow $(PYTEST_ARGS) || { code=$$?; \
+	  if [ $$code -eq 5 ]; then echo "no test is marked slow: nothing to run"; else exit $$code; fi; }
+
+lint: ## ruff (rules, format) and mypy
+	@tools/bootstrap dev
+	@tools/view
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy -p tfx_encore
+
+fix: ## what ruff can mend by itself
+	@tools/bootstrap dev
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: ## the benchmarks, into docs/benchmarks.md (QUICK=1: small, elsewhere; ONLY=name: one)
+	@tools/bootstrap dev
+	@.venv/bin/python benchmarks/run_all.py $(if $(filter 1,$(QUICK)),--quick) $(if $(ONLY),--only $(ONLY))
+
+lock: ## requirements/*.txt from requirements/*.in (UPGRADE=1: the newest versions)
+	@tools/bootstrap dev
+	@tools/lock
+
+clean: ## what building and testing leave behind (.venv and .encore stay)
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/bench src/*.egg-info
+	@find . -path ./.venv -prune -o -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
