@@ -1,0 +1,1 @@
+"""DriftValidator: compares the statistics of new data with those of the live release."""
