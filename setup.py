@@ -39,6 +39,9 @@ setup(
     },
     package_data={
         "tfx_encore": ["py.typed"],
-        **{name: ["*.pbtxt", "*.json", "*.html", "*.css", "*.yaml"] for name in PACKAGES[1:]},
+        **{
+            name: ["*.pbtxt", "*.json", "*.html", "*.css", "*.yaml", "templates/*.tmpl"]
+            for name in PACKAGES[1:]
+        },
     },
 )

@@ -60,7 +60,7 @@ def cli() -> None:
 
     \b
     Examples:
-      encore init my-project --csv trips.csv --label tip --predict classification
+      encore init my-project --csv trips.csv --label tipped
       encore run --span 2
       encore why 2
       encore label set stable 1

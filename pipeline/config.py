@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 import pathlib
-import typing
+from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tfx_encore.pipeline.config_errors import first_error, keys_of, suggestion
+from tfx_encore.pipeline.yaml_reader import Path, YamlError, read_yaml
 from tfx_encore.schemas.drift_policy import DriftPolicy
 from tfx_encore.schemas.errors import ConfigError
 from tfx_encore.schemas.evaluation_policy import EvaluationPolicy
@@ -28,8 +29,8 @@ class DataConfig(_Section):
     """Where the data of each span lies, and its schema."""
 
     spans: str = Field(
-        description="Pattern of the CSV files of a span; {SPAN} stands for its number, as "
-        "data/span-{SPAN}/*.csv. Relative to this file."
+        description="Pattern of the CSV files of a span; {SPAN} stands for its number, written "
+        "without leading zeros, as data/span-{SPAN}/*.csv. Relative to this file."
     )
     schema_file: str = Field(
         alias="schema", description="The curated schema (.pbtxt). Relative to this file."
@@ -109,37 +110,82 @@ def load_config(path: str | pathlib.Path) -> ProjectConfig:
     """
     file = pathlib.Path(path)
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = read_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        message = (
-            f"no such file; `encore init DIR` writes one, `--config FILE` names another: {file}"
-        )
-        raise ConfigError(message) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not readable as YAML: {_one_line(error)}", file=str(file)) from error
-    if not isinstance(document, dict):
         raise ConfigError(
-            f"expected a mapping with the keys {', '.join(_keys(ProjectConfig))}", file=str(file)
-        )
-    return parse_config(document, source=str(file))
+            "no such file; `encore init DIR` writes one, `--config FILE` names another",
+            file=str(file),
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(file)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"not UTF-8: {error.reason} at byte {error.start}", file=str(file)
+        ) from error
+    except YamlError as error:
+        raise ConfigError(f"not readable as YAML: {error}", file=str(file)) from error
+    return parse_config(document.content, source=str(file), lines=document.lines)
 
 
-def parse_config(document: dict[str, Any], *, source: str) -> ProjectConfig:
+def parse_config(
+    document: Any, *, source: str, lines: Mapping[Path, int] | None = None
+) -> ProjectConfig:
     """Validates a document that was read from `source`.
+
+    Types are taken strictly: "5" is no number, and true is no 1.
+
+    Args:
+        document: what the file holds.
+        source: its name, for messages.
+        lines: path of keys and indices -> line in the file, for messages.
 
     Raises:
         ConfigError: names the source, the key, the value and the valid choices.
     """
+    if not isinstance(document, dict):
+        found = "nothing" if document is None else f"a {_NAMES.get(type(document), 'value')}"
+        keys = ", ".join(keys_of(ProjectConfig))
+        raise ConfigError(f"expected a mapping with the keys {keys}; found {found}", file=source)
     try:
-        return ProjectConfig.model_validate(document)
+        return ProjectConfig.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise _config_error(first, source) from error
+        raise first_error(
+            error, ProjectConfig, document, source=source, lines=lines or {}
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"cannot be validated: {error}", file=source) from error
 
 
-def check_features(
-    used: dict[str, typing.Iterable[str]], features: typing.Iterable[str], source: str
-) -> None:
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a project file, for editors."""
+    schema = ProjectConfig.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "TFX Encore project",
+    }
+
+
+def features_used(config: ProjectConfig) -> dict[str, tuple[str, ...]]:
+    """Dotted key -> raw feature names, for every place of the configuration that names some."""
+    drift, evaluation, warmup = config.drift, config.evaluation, config.warmup
+    timestamp = (warmup.timestamp_feature,) if warmup.timestamp_feature else ()
+    label = () if evaluation.preprocessing_functions else (evaluation.label_key,)
+    return {
+        "drift.ignore_features": drift.ignore_features,
+        "drift.labels": drift.labels,
+        "drift.features": tuple(drift.features),
+        "evaluation.label_key": label,
+        "evaluation.slices": tuple(name for names in evaluation.slices for name in names),
+        "evaluation.watched_slices": tuple(
+            name for values in evaluation.watched_slices for name in values
+        ),
+        "warmup.exclude_features": warmup.exclude_features,
+        "warmup.timestamp_feature": timestamp,
+    }
+
+
+def check_features(used: Mapping[str, Iterable[str]], features: Iterable[str], source: str) -> None:
     """Checks that each feature that the configuration names is in the schema.
 
     Args:
@@ -155,64 +201,10 @@ def check_features(
         for name in names:
             if name not in known:
                 raise ConfigError(
-                    f"no feature {name!r} in the schema{_suggest(name, known)}",
+                    f"no feature {name!r} in the schema{suggestion(name, known)}",
                     file=source,
                     key=key,
                 )
 
 
-def _config_error(first: Any, source: str) -> ConfigError:
-    path = [part for part in first["loc"] if not _is_tag(part)]
-    key = ".".join(str(part) for part in path)
-    value = first.get("input")
-    if first["type"] == "extra_forbidden":
-        valid = _keys(_model_at(ProjectConfig, path[:-1]))
-        return ConfigError(
-            f"unknown key{_suggest(str(path[-1]), valid)}",
-            file=source,
-            key=key,
-        )
-    if first["type"] == "missing":
-        return ConfigError("this key is required", file=source, key=key)
-    return ConfigError(f"{first['msg']}, found {value!r}", file=source, key=key)
-
-
-def _is_tag(part: Any) -> bool:
-    return isinstance(part, str) and part.startswith("function-")
-
-
-def _model_at(model: type[BaseModel], path: list[Any]) -> type[BaseModel]:
-    """The model that holds the key at the end of `path`."""
-    for part in path:
-        if isinstance(part, int):
-            continue
-        for name, field in model.model_fields.items():
-            if part in (name, field.alias):
-                nested = _nested_model(field.annotation)
-                model = nested or model
-    return model
-
-
-def _nested_model(annotation: Any) -> type[BaseModel] | None:
-    """The first pydantic model inside an annotation such as Optional[X] or tuple[X, ...]."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in typing.get_args(annotation):
-        found = _nested_model(argument)
-        if found is not None:
-            return found
-    return None
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _suggest(name: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(name, valid, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} Valid: {', '.join(valid)}" if hint else f"; valid: {', '.join(valid)}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+_NAMES = {list: "list", str: "text", int: "number", float: "number", bool: "truth value"}

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from typing import Optional
 
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
 from tfx_encore.pipeline.plan import RunResult, StepResult
+from tfx_encore.pipeline.report import words
+from tfx_encore.schemas.charts import Coverage
 from tfx_encore.schemas.decisions import Decision, Outcome
 from tfx_encore.schemas.release import Certificate
 
@@ -21,6 +24,7 @@ _COLOURS = {
     Outcome.INSUFFICIENT_DATA: "cyan",
 }
 _MARKS = {"ran": "[green]✓[/]", "cached": "[cyan]=[/]", "failed": "[bold red]✗[/]", "skipped": "-"}
+_SHORT = {Outcome.INSUFFICIENT_DATA: "TOO LITTLE"}
 _SHOWN = 6  # findings listed for each decision; the report has them all
 
 
@@ -55,59 +59,53 @@ class TerminalProgress:
 def print_result(console: Console, result: RunResult) -> None:
     """The summary of a run."""
     console.print()
-    console.print(_headline(result), highlight=False)
+    console.print(_headline(result))
     if result.state == "unchanged":
         return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for decision in result.decisions:
-        _print_decision(console, decision)
-    console.print(_facts(result))
+        for left, right in _decision_rows(decision):
+            table.add_row(f"  {left}", right)
+    for name, value in _fact_rows(result):
+        table.add_row(f"  [dim]{name}[/]", escape(value))
+    console.print(table)
     console.print()
 
 
 def _headline(result: RunResult) -> str:
     where = f"{result.model}, span {result.span}"
+    reason = escape(result.reason)
     if result.state == "pushed":
-        return f"[bold green]version {result.version} pushed[/] ({where}): {result.reason}"
+        return f"[bold green]version {result.version} pushed[/] ({where})\n  {reason}"
     if result.state == "refused":
-        return f"[bold red]nothing pushed[/] ({where}): {result.reason}"
-    return f"[bold]no new version[/] ({where}): {result.reason}"
+        return f"[bold red]nothing pushed[/] ({where})"
+    return f"[bold]no new version[/] ({where})\n  {reason}"
 
 
-def _print_decision(console: Console, decision: Decision) -> None:
-    colour = _COLOURS[decision.outcome]
-    gate = decision.gate.replace("_", " ")
+def _decision_rows(decision: Decision) -> Iterator[tuple[str, str]]:
+    """The decision, then what was found, worst first."""
+    name = words.gate(decision.gate).lower()
     baseline = f" against {decision.baseline}" if decision.baseline else ""
-    console.print(
-        f"  [{colour}]{decision.outcome.value:<6}[/] {gate}{baseline}: {decision.reason}",
-        highlight=False,
-    )
     found = [e for e in decision.evidence if e.outcome in (Outcome.BLOCK, Outcome.WARN)]
+    # The first finding is usually the reason, word for word; it need not be said twice.
+    reason = "" if found and found[0].message in decision.reason else f": {decision.reason}"
+    yield _mark(decision.outcome), f"[bold]{name}[/]{escape(baseline + reason)}"
     for evidence in found[:_SHOWN]:
-        colour = _COLOURS[evidence.outcome]
-        console.print(
-            f"         [{colour}]{evidence.outcome.value:<5}[/] {evidence.message}", highlight=False
-        )
+        yield "", f"{_mark(evidence.outcome)} {escape(evidence.message)}"
     if len(found) > _SHOWN:
-        console.print(f"         ... and {len(found) - _SHOWN} more in the report")
+        yield "", f"... and {len(found) - _SHOWN} more in the report"
 
 
-def _facts(result: RunResult) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _fact_rows(result):
-        table.add_row(f"  {name}", value)
-    return table
+def _mark(outcome: Outcome) -> str:
+    return f"[{_COLOURS[outcome]}]{_SHORT.get(outcome, outcome.value)}[/]"
 
 
 def _fact_rows(result: RunResult) -> Iterator[tuple[str, str]]:
     coverage = result.coverage
     if coverage is not None:
-        yield (
-            "cache",
-            f"{coverage.entries:,} answers warmed; predicted hit rate {coverage.hit_rate:.1%} on "
-            f"{coverage.window}",
-        )
+        yield "cache", _coverage(coverage)
     if result.certificate is not None:
         yield "cacheable", _cacheable(result.certificate)
     yield "records", _records(result)
@@ -120,6 +118,13 @@ def _fact_rows(result: RunResult) -> Iterator[tuple[str, str]]:
         yield "report", result.report
     if result.log:
         yield "log", result.log
+
+
+def _coverage(coverage: Coverage) -> str:
+    rate = f"{coverage.hit_rate:.1%} by raw key"
+    if coverage.hit_rate_transformed is not None:
+        rate = f"{coverage.hit_rate_transformed:.1%} ({rate})"
+    return f"{coverage.entries:,} answers warmed; predicted hit rate {rate} on {coverage.window}"
 
 
 def _cacheable(certificate: Certificate) -> str:

@@ -71,7 +71,7 @@ def release_components(config: ProjectConfig, inputs: ReleaseInputs) -> list[Bas
         model=trainer.outputs["model"],
         examples=examples.outputs["examples"],
         schema=schema.outputs["schema"],
-        policy=config.warmup,
+        policy=config.warmup.model_copy(update={"model_name": config.model}),
     )
     pusher = VersionedPusher(
         model=trainer.outputs["model"],

@@ -25,6 +25,7 @@ def write_report(project: Project, result: RunResult) -> pathlib.Path:
         certificate=result.certificate,
         outcome_line=result.reason,
         steps=result.steps,
+        anomalies=result.anomalies,
         written_at=utc_now(),
     )
     return build.write(report, project.workspace.reports / f"{result.model}-{result.run_id}.html")
@@ -56,6 +57,7 @@ def write_version_report(
             record for record in records if version in (record.version_before, record.version_after)
         ],
         steps=result.steps if result else (),
+        anomalies=result.anomalies if result else (),
         written_at=utc_now(),
     )
     return build.write(report, project.workspace.reports / f"{manifest.model}-{version}.html")

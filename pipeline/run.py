@@ -11,13 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Optional, Protocol
 
 from tfx_encore.metadata.releases import ReleaseDirectory
 from tfx_encore.pipeline import data_schema
-from tfx_encore.pipeline.config import ProjectConfig, check_features
+from tfx_encore.pipeline.config import ProjectConfig, check_features, features_used
 from tfx_encore.pipeline.inputs import inputs_digest, module_digest, resolve_module
 from tfx_encore.pipeline.plan import ReleaseInputs, ReleasePlan, RunResult, StepResult
 from tfx_encore.pipeline.quiet import ENVIRONMENT
@@ -97,7 +96,7 @@ def _plan(project: Project, number: int) -> tuple[ReleasePlan, Span]:
     config, workspace = project.config, project.workspace
     schema_file = project.schema_file
     columns = data_schema.read_columns(schema_file)
-    check_features(_features_used(config), columns, str(project.file))
+    check_features(features_used(config), columns, str(project.file))
     module, module_folder, source = resolve_module(config.training.module, workspace.project)
     data = read_span(config.data.spans, workspace.project, number, columns)
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}-span{number}"
@@ -129,15 +128,6 @@ def _plan(project: Project, number: int) -> tuple[ReleasePlan, Span]:
         inputs=inputs,
     )
     return plan, data
-
-
-def _features_used(config: ProjectConfig) -> dict[str, Iterable[str]]:
-    """Dotted key -> raw feature names, for every place of the configuration that names some."""
-    return {
-        "drift.ignore_features": config.drift.ignore_features,
-        "evaluation.slices": [name for slice_ in config.evaluation.slices for name in slice_],
-        "warmup.exclude_features": config.warmup.exclude_features,
-    }
 
 
 def _released_before(project: Project, plan: ReleasePlan) -> Optional[int]:

@@ -78,7 +78,7 @@ def _run(plan: ReleasePlan, events: TextIO) -> RunResult:
         plan.inputs,
         root=plan.artifacts,
         metadata_connection=connection_config(config, workspace),
-        beam_args=(f"--runner={config.beam.runner}", *config.beam.options),
+        beam_args=_beam_args(config.beam.runner, config.beam.options),
     )
     try:
         outputs = local_runner.run_pipeline(pipeline, plan.run_id, listener)
@@ -86,6 +86,15 @@ def _run(plan: ReleasePlan, events: TextIO) -> RunResult:
         cause = error.__cause__
         raise StepFailedError(error.step, _one_line(cause), log="") from cause
     return _result(plan, config.model, outputs, tuple(steps), time.monotonic() - began)
+
+
+def _beam_args(runner: str, options: tuple[str, ...]) -> tuple[str, ...]:
+    """Beam's options. In this process nothing need be shipped to workers.
+
+    Without the image's name TFX would pack itself into an archive for each Beam component.
+    """
+    local = ("--sdk_container_image=in-this-process",) if runner == "FnApiRunner" else ()
+    return (f"--runner={runner}", *local, *options)
 
 
 def _one_line(error: BaseException | None) -> str:

@@ -13,6 +13,7 @@ EncoreError                   anything we refuse or cannot do; the command print
 │   ├── LedgerUnavailableError  it cannot be reached now; trying again may help
 │   └── LedgerVersionError    it was written by another version of ml-metadata
 ├── SnapshotError             a cache snapshot that is truncated, corrupt or of another format
+├── StoreUnavailableError     a cache store cannot be reached; costs a miss, never an answer
 ├── WorkspaceBusyError        another run is under way in this workspace
 └── StepFailedError           a pipeline component failed: which, why, where the log is
 
@@ -99,6 +100,10 @@ class LedgerVersionError(LedgerError):
 
 class SnapshotError(EncoreError):
     """A cache snapshot is truncated, corrupt or of an unknown format."""
+
+
+class StoreUnavailableError(EncoreError):
+    """A cache store cannot be reached now. The cache counts a miss and goes on."""
 
 
 class WorkspaceBusyError(EncoreError):

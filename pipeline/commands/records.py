@@ -6,8 +6,6 @@ import json
 from typing import Optional
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from tfx_encore.metadata.ledger import follow
 from tfx_encore.pipeline.commands.options import (
@@ -75,7 +73,7 @@ def command(
     elif not records:
         click.echo(f"{model}: no records; a push that replaces a live version writes the first")
     else:
-        Console(highlight=False).print(_table(records, consumers))
+        _print(records, consumers)
 
 
 def _consumers(acknowledgements: tuple) -> dict[int, list[str]]:  # type: ignore[type-arg]
@@ -92,21 +90,18 @@ def _line(record: InvalidationRecord) -> str:
     )
 
 
-def _table(records: tuple[InvalidationRecord, ...], consumers: dict[int, list[str]]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("record", "cause", "versions", "withdraws", "when", "by", "acknowledged by"):
-        table.add_column(column)
+def _print(records: tuple[InvalidationRecord, ...], consumers: dict[int, list[str]]) -> None:
+    """Two lines for each record: what happened, and what it withdraws."""
     for record in records:
         versions = (
-            f"{record.version_before} -> {record.version_after}" if record.version_after else ""
+            f"  version {record.version_before} -> {record.version_after}"
+            if record.version_after
+            else ""
         )
-        table.add_row(
-            record.record_id,
-            record.cause.value,
-            versions,
-            words.selector(record.selector),
-            words.moment(record.created_at),
-            record.created_by,
-            ", ".join(consumers.get(record.sequence, [])),
+        by = ", ".join(consumers.get(record.sequence, [])) or "nobody yet"
+        click.echo(
+            f"{record.record_id}  {record.cause.value}{versions}  "
+            f"{words.moment(record.created_at)}  by {record.created_by}"
         )
-    return table
+        click.echo(f"    withdraws {words.selector(record.selector)}; acknowledged by {by}")
+        click.echo(f"    {record.reason}")

@@ -79,11 +79,23 @@ def _print_decision(console: Console, decision: dict[str, Any]) -> None:
         f"\n[bold]{words.gate(decision['gate'])}[/]{against}: {decision['outcome']}, "
         f"{decision['reason']}"
     )
-    for evidence in decision["evidence"][:_WORST]:
-        console.print(f"  {evidence['outcome']:<6} {evidence['message']}")
-    hidden = len(decision["evidence"]) - _WORST
+    for evidence in _worst(decision):
+        console.print(f"  {evidence['outcome']:<6} {_said(evidence)}")
+    hidden = len(decision["evidence"]) - len(_worst(decision))
     if hidden > 0:
         console.print(f"  [dim]... {hidden} more checks; --json has all[/]")
+
+
+def _worst(decision: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first checks worth reading: those that were made, worst first."""
+    return [e for e in decision["evidence"] if e["outcome"] != "INSUFFICIENT_DATA"][:_WORST]
+
+
+def _said(evidence: dict[str, Any]) -> str:
+    """The check's message, with its subject before it where the message does not name it."""
+    subject = words.subject(evidence["subject"])
+    message: str = evidence["message"]
+    return message if subject in message else f"{subject}: {message}"
 
 
 def _print_records(console: Console, records: list[dict[str, Any]]) -> None:
