@@ -1,0 +1,1 @@
+"""CacheWarmer: answers computed before traffic asks for them."""
