@@ -17,13 +17,16 @@ def reconcile_project(project: Project) -> tuple[InvalidationRecord, ...]:
     """Publishes every journal record that ML Metadata lacks; returns those.
 
     It heals a run that was killed between its push and its publication, and is how records that
-    a command wrote reach ML Metadata.
+    a command wrote reach ML Metadata. A store that does not exist yet is made only for a record.
+
+    Raises:
+        LedgerVersionError: another version of ml-metadata wrote the store.
+        LedgerError: the store cannot be reached, or is none.
     """
     model = project.config.model
     journal = JournalLedger(project.workspace.releases)
-    if not journal.records(model, limit=1):
-        return ()
     with open_ledger(project) as ledger:
+        ledger.records(model, limit=1)
         return reconcile(journal, ledger, model)
 
 

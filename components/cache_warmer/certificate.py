@@ -13,7 +13,7 @@ from tfx_encore.components.cache_warmer.certification import (
     measure,
     same_answers,
 )
-from tfx_encore.components.cache_warmer.counting import HeadRow
+from tfx_encore.components.cache_warmer.head import HeadRow
 from tfx_encore.components.cache_warmer.inference import Session, padded
 from tfx_encore.components.cache_warmer.plan import Plan
 from tfx_encore.schemas.errors import DataError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
@@ -12,6 +12,7 @@ from apache_beam.pvalue import TaggedOutput
 from tfx_encore.cache.keys import KeyMaker
 from tfx_encore.cache.row_spec import SignatureSpec
 from tfx_encore.cache.rows import encode_row
+from tfx_encore.components.cache_warmer.head import HeadRow
 from tfx_encore.components.cache_warmer.reading import (
     RecordFile,
     SourceFile,
@@ -24,26 +25,6 @@ _FLUSH_AT = 50_000  # distinct rows held in a worker before they go on to be mer
 
 Seen = tuple[int, int, bytes]
 """Times seen before the cut, times seen after it, and an Example the row came as."""
-
-
-class HeadRow(NamedTuple):
-    """A row of the head; compares as (count, key) so that equal data gives equal heads.
-
-    Attributes:
-        seen: how often before the cut.
-        key: row key.
-        signature: index of its signature.
-        row: canonical bytes.
-        example: an Example it came as, the smallest by bytes; b"" if it came as tensors.
-        held: how often after the cut.
-    """
-
-    seen: int
-    key: bytes
-    signature: int
-    row: bytes
-    example: bytes
-    held: int
 
 
 class ScanSource(beam.DoFn):

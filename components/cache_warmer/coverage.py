@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfx_encore.components.cache_warmer.counting import HeadRow
+from tfx_encore.components.cache_warmer.head import HeadRow
 from tfx_encore.schemas.charts import Coverage, CoveragePoint
 
 _POINTS = 60

@@ -15,7 +15,7 @@ import numpy as np
 from tfx.dsl.io import fileio
 
 from tfx_encore.cache.snapshot_block import cut, ends_of
-from tfx_encore.components.cache_warmer.counting import HeadRow
+from tfx_encore.components.cache_warmer.head import HeadRow
 
 _HEAD = struct.Struct("<IBII")
 _BATCHES = 16  # batches in a file; files are what Beam deals out

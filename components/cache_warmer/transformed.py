@@ -11,7 +11,8 @@ from tfx_encore.cache.answers import encode_bodies
 from tfx_encore.cache.keys import KeyMaker
 from tfx_encore.cache.row_spec import SignatureSpec
 from tfx_encore.cache.snapshot_block import cut
-from tfx_encore.components.cache_warmer.counting import HeadRow, Seen
+from tfx_encore.components.cache_warmer.counting import Seen
+from tfx_encore.components.cache_warmer.head import HeadRow
 from tfx_encore.components.cache_warmer.inference import Session, padded
 from tfx_encore.components.cache_warmer.reading import write_json
 from tfx_encore.schemas.errors import DataError

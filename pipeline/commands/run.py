@@ -15,7 +15,7 @@ from tfx_encore.pipeline.commands.options import (
 )
 from tfx_encore.pipeline.console import TerminalProgress, print_result
 from tfx_encore.pipeline.plan import RunResult
-from tfx_encore.pipeline.publish import finish_run
+from tfx_encore.pipeline.publish import finish_run, reconcile_project
 from tfx_encore.pipeline.run import Project, run_release
 from tfx_encore.pipeline.spans import available_spans
 from tfx_encore.schemas.errors import DataError, PushRefusedError
@@ -68,6 +68,7 @@ def _spans(project: Project, spans: tuple[int, ...], *, all_spans: bool) -> tupl
 def _release(project: Project, span: int, *, force: bool, quiet: bool) -> RunResult:
     console = Console(quiet=quiet, highlight=False)
     console.print(f"[bold]{project.config.model}[/]: release pipeline on span {span}")
+    reconcile_project(project)
     with TerminalProgress(console).running() as progress:
         result = run_release(project, span, progress, force=force)
     result = finish_run(project, result)

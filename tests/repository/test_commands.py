@@ -54,7 +54,7 @@ def test_make_alone_lists_every_target(checkout: Path) -> None:
 
 def test_make_run_needs_the_run_set_only_and_no_service(checkout: Path) -> None:
     assert _run(checkout, "make", "run").returncode == 0
-    assert _calls(checkout) == ["tools/bootstrap run", "python -m tfx_encore.pipeline.taxi_main"]
+    assert _calls(checkout) == ["tools/bootstrap run", "python -m tfx_encore.pipeline.taxi"]
 
 
 def test_make_test_prepares_services_and_leaves_out_slow_tests(checkout: Path) -> None:
