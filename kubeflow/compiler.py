@@ -40,4 +40,4 @@ def compile_pipeline(pipeline: Pipeline, *, image: str, output: pathlib.Path) ->
 
 
 def _reads_world(node: BaseNode) -> bool:
-    return bool(getattr(type(node), "READS_WORLD", False))
+    return bool(getattr(node, "READS_WORLD", False))

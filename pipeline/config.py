@@ -35,6 +35,11 @@ class DataConfig(_Section):
     schema_file: str = Field(
         alias="schema", description="The curated schema (.pbtxt). Relative to this file."
     )
+    request_log: Optional[str] = Field(
+        default=None,
+        description="Pattern of PredictionLog TFRecord files, relative to this file; the "
+        "cache is warmed with the rows that they hold most often, instead of the examples'.",
+    )
     eval_share: float = Field(
         default=1 / 3, gt=0, lt=1, description="Share of rows held out for evaluation, in (0, 1)."
     )

@@ -25,6 +25,7 @@ class ReleaseInputs:
         module_digest: digest of its source, so that TFX's cache notices an edit.
         releases: root of the release directory.
         provenance: what the manifest will say of the run.
+        request_log: pattern of PredictionLog files to warm the cache with, if there are any.
     """
 
     data_folder: str
@@ -34,6 +35,7 @@ class ReleaseInputs:
     module_digest: str
     releases: str
     provenance: Provenance
+    request_log: Optional[str] = None
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def release_components(config: ProjectConfig, inputs: ReleaseInputs) -> list[Bas
     warmer = CacheWarmer(
         model=trainer.outputs["model"],
         examples=examples.outputs["examples"],
+        request_log=inputs.request_log,
         schema=schema.outputs["schema"],
         policy=config.warmup.model_copy(update={"model_name": config.model}),
     )

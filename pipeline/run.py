@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import os
 import pathlib
@@ -22,7 +23,7 @@ from tfx_encore.pipeline.plan import ReleaseInputs, ReleasePlan, RunResult, Step
 from tfx_encore.pipeline.quiet import ENVIRONMENT
 from tfx_encore.pipeline.spans import Span, read_span
 from tfx_encore.pipeline.workspace import Workspace
-from tfx_encore.schemas.errors import StepFailedError
+from tfx_encore.schemas.errors import DataError, StepFailedError
 from tfx_encore.schemas.release import Provenance
 from tfx_encore.schemas.serial import from_json, to_json
 
@@ -118,6 +119,7 @@ def _plan(project: Project, number: int) -> tuple[ReleasePlan, Span]:
         module_digest=code,
         releases=str(workspace.releases),
         provenance=provenance,
+        request_log=_request_log(project),
     )
     plan = ReleasePlan(
         config=config.model_dump_json(by_alias=True),
@@ -128,6 +130,18 @@ def _plan(project: Project, number: int) -> tuple[ReleasePlan, Span]:
         inputs=inputs,
     )
     return plan, data
+
+
+def _request_log(project: Project) -> Optional[str]:
+    """The absolute pattern of the request log, if one is configured and has files."""
+    if project.config.data.request_log is None:
+        return None
+    pattern = str(project.workspace.project / project.config.data.request_log)
+    if not glob.glob(pattern):  # noqa: PTH207 - the pattern may be absolute
+        raise DataError(
+            f"no request log at {pattern}; remove data.request_log to warm the cache from examples"
+        )
+    return pattern
 
 
 def _released_before(project: Project, plan: ReleasePlan) -> Optional[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import standard_artifacts
@@ -19,6 +21,7 @@ class CacheWarmerSpec(types.ComponentSpec):
     PARAMETERS = {  # noqa: RUF012 - TFX's form
         "policy": ExecutionParameter(type=str),
         "request_log": ExecutionParameter(type=str, optional=True),
+        "nonce": ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {  # noqa: RUF012
         "model": ChannelParameter(type=standard_artifacts.Model),
@@ -41,7 +44,8 @@ class CacheWarmer(base_beam_component.BaseBeamComponent):
         model: the candidate.
         examples: examples that stand for traffic where there is no request log.
         request_log: path pattern of TF Serving `PredictionLog` TFRecord files, read in order of
-            name; then the examples are not counted.
+            name; then the examples are not counted. A log grows under its path, so that TFX's
+            cache never answers a warmer that reads one.
         schema: if given, feature names in the policy are checked against it.
         policy: what to choose, spend and certify.
     """
@@ -57,9 +61,11 @@ class CacheWarmer(base_beam_component.BaseBeamComponent):
         schema: types.BaseChannel | None = None,
         policy: WarmupPolicy | None = None,
     ) -> None:
+        self.READS_WORLD = request_log is not None
         spec = CacheWarmerSpec(
             policy=to_json(policy or WarmupPolicy()),
             request_log=request_log,
+            nonce=uuid.uuid4().hex if request_log else None,
             model=model,
             examples=examples,
             schema=schema,
