@@ -71,6 +71,10 @@ def print_result(console: Console, result: RunResult) -> None:
     for name, value in _fact_rows(result):
         table.add_row(f"  [dim]{name}[/]", escape(value))
     console.print(table)
+    # Paths are for copying: they are not wrapped.
+    for name, path in (("report", result.report), ("log", result.log)):
+        if path:
+            console.print(f"  [dim]{name:<12}[/] {escape(path)}", soft_wrap=True)
     console.print()
 
 
@@ -114,10 +118,6 @@ def _fact_rows(result: RunResult) -> Iterator[tuple[str, str]]:
     if result.fingerprint:
         yield "fingerprint", result.fingerprint
     yield "took", f"{result.seconds:.0f} s, {result.peak_memory_mb:,.0f} MiB of memory at most"
-    if result.report:
-        yield "report", result.report
-    if result.log:
-        yield "log", result.log
 
 
 def _coverage(coverage: Coverage) -> str:

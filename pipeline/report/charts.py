@@ -26,6 +26,7 @@ MAX_CATEGORIES = 14
 _ROW = 18
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _GUTTER = 146
+LABEL_ROOM = _GUTTER - 8  # CSS pixels for a row's name
 
 
 def distribution(chart: FeatureChart, ident: str) -> Markup:
@@ -185,7 +186,7 @@ def rows_canvas(rows: int, label: str) -> tuple[Canvas, Axes]:
 def row_label(canvas: Canvas, axes: Axes, y: int, name: str) -> None:
     """Writes a row's name into the gutter, cut to fit."""
     axes.annotate(
-        canvas.text(name, room=_GUTTER - 8),
+        canvas.text(name, room=LABEL_ROOM),
         (0, y),
         xycoords=axes.get_yaxis_transform(),
         xytext=(-7, -3.8),

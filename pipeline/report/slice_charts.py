@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tfx_encore.pipeline.report import words
-from tfx_encore.pipeline.report.charts import hollow_mark, row_label, rows_canvas
-from tfx_encore.pipeline.report.svg import FONT_SIZE, Canvas, paint
+from tfx_encore.pipeline.report.charts import LABEL_ROOM, hollow_mark, row_label, rows_canvas
+from tfx_encore.pipeline.report.svg import FONT_SIZE, Canvas, paint, text_width
 from tfx_encore.schemas.decisions import Outcome
 
 MAX_ROWS = 30
@@ -69,6 +69,21 @@ def values(rows: Sequence[SliceRow], label: str, ident: str) -> Markup:
     return canvas.svg(ident)
 
 
+def slice_label(name: str, room: float) -> str:
+    """The longest form of a slice's name that fits `room` CSS pixels; else the shortest form.
+
+    `payment_type=Cash, trip_start_day=1` becomes `type=Cash, day=1`, then `Cash, 1`: values tell
+    slices apart, so they are given up last.
+    """
+    pairs = [part.partition("=") for part in name.split(", ")]
+    forms = (
+        name,
+        ", ".join(f"{feature.rsplit('_', 1)[-1]}{sign}{value}" for feature, sign, value in pairs),
+        ", ".join(value or feature for feature, _, value in pairs),
+    )
+    return next((form for form in forms if text_width(form) <= room), forms[-1])
+
+
 def _slices(rows: Sequence[SliceRow], label: str, *, zero: bool) -> tuple[Canvas, Axes]:
     shown = rows[:MAX_ROWS]
     canvas, axes = rows_canvas(len(shown), label)
@@ -77,7 +92,7 @@ def _slices(rows: Sequence[SliceRow], label: str, *, zero: bool) -> tuple[Canvas
     axes.xaxis.set_major_locator(MaxNLocator(4))
     _thresholds(axes, shown)
     for y, row in enumerate(shown):
-        row_label(canvas, axes, y, row.name)
+        row_label(canvas, axes, y, slice_label(row.name, LABEL_ROOM))
         _whisker(axes, y, row, low, high)
         if row.baseline is not None and low <= row.baseline <= high:
             hollow_mark(axes, row.baseline, y)

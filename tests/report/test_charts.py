@@ -182,3 +182,11 @@ def test_any_coverage_curve_draws_and_says_its_budget(points):
         "examples", "later", 10, 5, 9, entries=20, bytes=2000, hit_rate=0.3, curve=curve
     )
     assert "20 entries, 30%" in _texts(charts.coverage_curve(coverage, "c"))
+
+
+def test_a_long_slice_name_keeps_its_values_longest():
+    name = "payment_type=Cash, trip_start_day=1"
+    assert slice_charts.slice_label(name, 1000) == name
+    assert slice_charts.slice_label(name, 110) == "type=Cash, day=1"
+    assert slice_charts.slice_label(name, 50) == "Cash, 1"
+    assert slice_charts.slice_label("overall", 1) == "overall"
