@@ -64,6 +64,7 @@ def release_components(config: ProjectConfig, inputs: ReleaseInputs) -> list[Bas
         examples=examples.outputs["examples"],
         model=trainer.outputs["model"],
         baseline_model=live.outputs["model"],
+        baseline_report=live.outputs["slice_report"],
         schema=schema.outputs["schema"],
         policy=config.evaluation,
     )

@@ -12,6 +12,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from tfx_encore.components.live_release import executor
 from tfx_encore.metadata.release_layout import check_label, check_model_name
+from tfx_encore.schemas.artifacts import SliceReport
 
 
 class LiveReleaseSpec(ComponentSpec):
@@ -28,14 +29,15 @@ class LiveReleaseSpec(ComponentSpec):
         executor.MODEL: ChannelParameter(type=standard_artifacts.Model),
         executor.STATISTICS: ChannelParameter(type=standard_artifacts.ExampleStatistics),
         executor.SCHEMA: ChannelParameter(type=standard_artifacts.Schema),
+        executor.SLICE_REPORT: ChannelParameter(type=SliceReport),
     }
 
 
 class LiveRelease(base_component.BaseComponent):
-    """Gives the live model, its training statistics and its schema as artifacts.
+    """Gives the live model, its training statistics, schema and slice report as artifacts.
 
     Each output carries the custom properties `present` (0 or 1) and, where something is live,
-    `release` (as `release 3`), `version` and `fingerprint`. Before the first release all three are
+    `release` (as `release 3`), `version` and `fingerprint`. Before the first release all are
     there, empty, with `present` 0. It takes the place of a TFX Resolver, which open-source Kubeflow
     does not run. TFX's cache never answers for it: what is live may have changed since.
 
@@ -67,6 +69,7 @@ class LiveRelease(base_component.BaseComponent):
                 executor.MODEL: types.Channel(type=standard_artifacts.Model),
                 executor.STATISTICS: types.Channel(type=standard_artifacts.ExampleStatistics),
                 executor.SCHEMA: types.Channel(type=standard_artifacts.Schema),
+                executor.SLICE_REPORT: types.Channel(type=SliceReport),
             }
         )
         super().__init__(spec=spec)

@@ -18,6 +18,7 @@ from tfx_encore.schemas.release import Manifest
 
 RELEASES, MODEL_NAME, LABEL, NONCE = "releases", "model_name", "label", "nonce"
 MODEL, STATISTICS, SCHEMA = "model", "statistics", "schema"
+SLICE_REPORT = "slice_report"
 
 _SPLIT_PREFIX = "Split-"
 
@@ -30,7 +31,7 @@ class Executor(base_executor.BaseExecutor):
     def Do(  # noqa: N802 - TFX names it
         self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]
     ) -> None:
-        """Fills the three outputs from the live release, or marks them absent.
+        """Fills the outputs from the live release, or marks them absent.
 
         Raises:
             ReleaseCorruptError: the release directory was edited, or the live version damaged.
@@ -38,14 +39,14 @@ class Executor(base_executor.BaseExecutor):
         del input_dict
         releases = ReleaseDirectory(exec_properties[RELEASES], exec_properties[MODEL_NAME])
         label = exec_properties[LABEL]
-        model, statistics, schema = (
+        model, statistics, schema, slices = (
             artifact_utils.get_single_instance(output_dict[key])
-            for key in (MODEL, STATISTICS, SCHEMA)
+            for key in (MODEL, STATISTICS, SCHEMA, SLICE_REPORT)
         )
         version = releases.live(label)
         if version is None:
             logging.info("LiveRelease: %s has nothing under %r yet", releases.model, label)
-            for artifact in (model, statistics, schema):
+            for artifact in (model, statistics, schema, slices):
                 _mark(artifact, None, present=False)
             statistics.split_names = artifact_utils.encode_split_names([])
             return
@@ -54,6 +55,7 @@ class Executor(base_executor.BaseExecutor):
         _give_model(model, releases.version_path(version), manifest)
         _give_statistics(statistics, evidence / layout.STATISTICS, manifest)
         _give_schema(schema, evidence / layout.SCHEMA, manifest)
+        _give_slices(slices, evidence / layout.SLICE_REPORT, manifest)
 
 
 def _give_model(artifact: types.Artifact, version: Path, manifest: Manifest) -> None:
@@ -81,6 +83,13 @@ def _give_schema(artifact: types.Artifact, file: Path, manifest: Manifest) -> No
     if present:
         fileio.makedirs(artifact.uri)
         io_utils.copy_file(str(file), f"{artifact.uri}/{layout.SCHEMA}", overwrite=True)
+    _mark(artifact, manifest, present=present)
+
+
+def _give_slices(artifact: types.Artifact, folder: Path, manifest: Manifest) -> None:
+    present = folder.is_dir()
+    if present:
+        io_utils.copy_dir(str(folder), artifact.uri)
     _mark(artifact, manifest, present=present)
 
 

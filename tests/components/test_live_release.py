@@ -16,6 +16,7 @@ from tfx_encore.components.live_release.executor import Executor
 from tfx_encore.metadata.fingerprint import fingerprint_saved_model
 from tfx_encore.metadata.release_push import PushRequest
 from tfx_encore.metadata.releases import ReleaseDirectory
+from tfx_encore.schemas.artifacts import SliceReport
 from tfx_encore.schemas.errors import ConfigError, ReleaseCorruptError
 from tfx_encore.schemas.release import Provenance, SpanDigest
 
@@ -29,6 +30,7 @@ def outputs(tmp_path: Path) -> Outputs:
         ("model", standard_artifacts.Model),
         ("statistics", standard_artifacts.ExampleStatistics),
         ("schema", standard_artifacts.Schema),
+        ("slice_report", SliceReport),
     ):
         artifact = kind()
         artifact.uri = str(tmp_path / "outputs" / key)
@@ -115,6 +117,19 @@ def test_stock_tfx_reads_all_three(
         assert artifact.get_custom_property("fingerprint") == releases.manifest(1).fingerprint
 
 
+def test_the_slice_report_of_the_live_release_comes_with_it(
+    tmp_path: Path, outputs: Outputs, releases: ReleaseDirectory
+) -> None:
+    report = tmp_path / "report"
+    report.mkdir()
+    (report / "slices.json").write_text("{}")
+    push(releases, tmp_path, "a", evidence={"slice_report": report})
+    run(tmp_path, outputs)
+    artifact = outputs["slice_report"][0]
+    assert artifact.get_int_custom_property("present") == 1
+    assert (Path(artifact.uri) / "slices.json").read_text() == "{}"
+
+
 def test_it_follows_the_label_not_the_newest_version(
     tmp_path: Path, outputs: Outputs, releases: ReleaseDirectory
 ) -> None:
@@ -139,7 +154,7 @@ def test_a_release_pushed_without_statistics_gives_its_model_and_says_what_it_la
     push(releases, tmp_path, "a")
     run(tmp_path, outputs)
     present = {key: a.get_int_custom_property("present") for key, (a,) in outputs.items()}
-    assert present == {"model": 1, "statistics": 0, "schema": 0}
+    assert present == {"model": 1, "statistics": 0, "schema": 0, "slice_report": 0}
     assert outputs["statistics"][0].get_string_custom_property("release") == "release 1"
 
 
