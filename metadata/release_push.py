@@ -14,7 +14,7 @@ from tfx_encore.metadata.files import READ_ONLY, Disk, digests_below
 from tfx_encore.metadata.fingerprint import fingerprint_saved_model
 from tfx_encore.metadata.release_layout import MANIFEST, WARMUP, Layout
 from tfx_encore.schemas.decisions import Decision
-from tfx_encore.schemas.errors import ConfigError, ModelError
+from tfx_encore.schemas.errors import ConfigError, ModelError, PushRefusedError
 from tfx_encore.schemas.records import InvalidationRecord
 from tfx_encore.schemas.release import Certificate, Manifest, Provenance
 from tfx_encore.schemas.serial import to_json
@@ -42,6 +42,8 @@ class PushRequest:
         label: the label that is to point at the new version.
         keep: how many of the newest versions stay, at least 1.
         created_by: what to call the author of the invalidation record.
+        judged_against: version that was live when the model was judged, 0 for none; a push is
+            refused if another is live by then. None if the caller does not know.
     """
 
     saved_model: PathLike
@@ -57,6 +59,7 @@ class PushRequest:
     label: str = "stable"
     keep: int = 5
     created_by: str = "VersionedPusher"
+    judged_against: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,23 @@ class PushResult:
     fingerprint: str
     records: tuple[InvalidationRecord, ...] = ()
     repeated: bool = False
+
+
+def check_judged(request: PushRequest, live: int | None) -> None:
+    """Refuses a model that was compared with a version that is no longer live.
+
+    Raises:
+        PushRefusedError: names both versions.
+    """
+    judged = request.judged_against
+    if judged is None or judged == (live or 0):
+        return
+    then = f"version {judged}" if judged else "nothing"
+    reason = (
+        f"it was judged while {then} was live under {request.label!r}, and now "
+        f"{f'version {live}' if live else 'nothing'} is; run the pipeline again"
+    )
+    raise PushRefusedError(f"nothing was pushed, for live: {reason}", (("live", reason),))
 
 
 def check_request(request: PushRequest) -> str:

@@ -170,6 +170,7 @@ class ReleaseDirectory:
         Raises:
             ConfigError: the label or a name of evidence cannot be.
             ModelError: the SavedModel cannot be read, or changes under the copy.
+            PushRefusedError: another version is live than the one it was judged against.
         """
         check_label(request.label)
         fingerprint = release_push.check_request(request)
@@ -177,6 +178,7 @@ class ReleaseDirectory:
             release_check.check_served(self._layout, state, request.label)
             equal = self._version_of(fingerprint, state)
             if equal is None:
+                release_push.check_judged(request, state.labels.get(request.label))
                 return self._push_new(state, request, fingerprint)
             return self._already_there(state, request, fingerprint, equal)
 

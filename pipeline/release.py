@@ -83,6 +83,7 @@ def release_components(config: ProjectConfig, inputs: ReleaseInputs) -> list[Bas
             "drift": drift.outputs["report"],
             "model": evaluator.outputs["blessing"],
         },
+        live_model=live.outputs["model"],
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],
         drift_report=drift.outputs["report"],

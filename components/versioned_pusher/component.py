@@ -44,6 +44,7 @@ class VersionedPusherSpec(ComponentSpec):
     INPUTS = {  # noqa: RUF012
         gathering.MODEL: ChannelParameter(type=standard_artifacts.Model),
         gathering.SCHEMA: ChannelParameter(type=standard_artifacts.Schema, optional=True),
+        gathering.LIVE_MODEL: ChannelParameter(type=standard_artifacts.Model, optional=True),
         "statistics": ChannelParameter(type=standard_artifacts.ExampleStatistics, optional=True),
         "drift_report": ChannelParameter(type=DriftReport, optional=True),
         "slice_report": ChannelParameter(type=SliceReport, optional=True),
@@ -71,6 +72,8 @@ class VersionedPusher(base_component.BaseComponent):
         blessings: name -> artifact that must allow the push: a `ModelBlessing`, an `InfraBlessing`,
             a `DriftReport`, a `SliceReport`, or any other with a custom property `outcome`. WARN
             and INSUFFICIENT_DATA allow it. Names are lower-case letters, digits and `_`.
+        live_model: `model` of LiveRelease: what the gates compared with. The push is refused if
+            another version has become live since.
         statistics: `ExampleStatistics` of the training data, the next release's baseline.
         schema: `Schema` of the data.
         drift_report: kept as evidence; so are the next four.
@@ -98,6 +101,7 @@ class VersionedPusher(base_component.BaseComponent):
         model_name: str,
         *,
         blessings: Optional[Mapping[str, types.BaseChannel]] = None,
+        live_model: Optional[types.BaseChannel] = None,
         statistics: Optional[types.BaseChannel] = None,
         schema: Optional[types.BaseChannel] = None,
         drift_report: Optional[types.BaseChannel] = None,
@@ -121,6 +125,7 @@ class VersionedPusher(base_component.BaseComponent):
                 executor.NONCE: nonce or uuid.uuid4().hex,
                 gathering.MODEL: model,
                 gathering.SCHEMA: schema,
+                gathering.LIVE_MODEL: live_model,
                 "statistics": statistics,
                 "drift_report": drift_report,
                 "slice_report": slice_report,

@@ -24,7 +24,7 @@ from tfx_encore.schemas.release import Certificate, Provenance
 from tfx_encore.schemas.release_policy import ReleasePolicy
 from tfx_encore.schemas.serial import from_json
 
-MODEL, SCHEMA = "model", "schema"
+MODEL, SCHEMA, LIVE_MODEL = "model", "schema", "live_model"
 # Input key -> the name of its folder in the evidence.
 FOLDERS = {
     "statistics": layout.STATISTICS,
@@ -97,6 +97,7 @@ def gather(
         versions_of=tool_versions(),
         label=policy.label,
         keep=policy.keep_versions,
+        judged_against=_judged_against(inputs),
     )
 
 
@@ -152,6 +153,13 @@ def _warmup(snapshot: Optional[Path]) -> Optional[Path]:
     """The warm-up file; an empty one is left out, TF Serving would only report it."""
     path = snapshot / layout.WARMUP.name if snapshot else None
     return path if path and path.is_file() and path.stat().st_size else None
+
+
+def _judged_against(inputs: Inputs) -> Optional[int]:
+    """The version that LiveRelease found, 0 for none; None if it is not an input."""
+    live = single(inputs, LIVE_MODEL)
+    # Kubeflow gives integers back as floats.
+    return None if live is None else int(live.get_custom_property("version") or 0)
 
 
 def _fingerprint_warmed(inputs: Inputs) -> Optional[str]:

@@ -142,6 +142,32 @@ def test_a_second_push_publishes_the_same_record_as_the_journal(
     assert from_json(InvalidationRecord, payload.strip()) == releases.records()[0]
 
 
+@pytest.mark.parametrize("live", [{"present": 0}, {"present": 1, "version": 1.0}])
+def test_a_model_judged_against_what_is_no_longer_live_is_refused(
+    releases: ReleaseDirectory,
+    make: Make,
+    model_of: Callable[[str], types.Artifact],
+    live: dict[str, float],
+) -> None:
+    for content in ("a", "b"):
+        push(releases, make, {"model": model_of(content)})
+    judged = {"live_model": make(standard_artifacts.Model, **live)}
+    pushed, invalidation = push(releases, make, {"model": model_of("c"), **judged})
+    assert pushed.get_int_custom_property("pushed") == 0
+    assert "now version 2 is" in pushed.get_string_custom_property("reason")
+    assert releases.versions() == (1, 2)
+    assert records_of(invalidation) == []
+
+
+def test_a_model_judged_against_what_is_live_is_pushed(
+    releases: ReleaseDirectory, make: Make, model_of: Callable[[str], types.Artifact]
+) -> None:
+    for content, live in (("a", {"present": 0}), ("b", {"present": 1, "version": 1})):
+        judged = {"live_model": make(standard_artifacts.Model, **live)}
+        push(releases, make, {"model": model_of(content), **judged})
+    assert releases.live() == 2
+
+
 @pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.WARN, Outcome.INSUFFICIENT_DATA])
 def test_every_outcome_but_block_allows_the_push(
     releases: ReleaseDirectory,
