@@ -184,5 +184,6 @@ def test_both_compile_for_kubeflow(workspace: Workspace, tmp_path: Path) -> None
     assert sorted(specification["components"]["LiveRelease"]["outputDefinitions"]["artifacts"]) == [
         "model",
         "schema",
+        "slice_report",
         "statistics",
     ]
