@@ -8,9 +8,10 @@ signatures:
   integers, 0 mean missing;
 - `transform_features`: serialized tf.Example bytes [N] -> what the network reads, and the label.
 
-The network sees transformed features only, and few values of each: 5 quantile buckets and a
+The network sees transformed features only, and few values of each: quantile buckets and a
 vocabulary. So rows that differ by a cent or by ten metres become equal after Transform, and one
-cached answer is right for all of them. On these data the buckets cost less than 0.01 of AUC.
+cached answer is right for all of them. The features were chosen for that. In gradient-boosted trees
+on the same two spans, they cost 0.002 and 0.006 of AUC against all the raw ones.
 """
 
 import keras
