@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 import shutil
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from tfx_encore.metadata.files import digest_of
 from tfx_encore.pipeline.spans import Column
 from tfx_encore.schemas.errors import DataError
 
@@ -39,18 +39,13 @@ def _column(feature: schema_pb2.Feature) -> Column:
     )
 
 
-def digest(file: pathlib.Path) -> str:
-    """`sha256:` and the digest of a file's content."""
-    return f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-
-
 def content_addressed(file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """Copies `file` under a folder named by its digest and returns the copy.
 
     TFX's cache sees the path of an imported schema, not its content; a path that changes with the
     content makes an edited schema a new input.
     """
-    target = folder / f"{file.stem}-{digest(file)[7:23]}" / file.name
+    target = folder / f"{file.stem}-{digest_of(file)[7:23]}" / file.name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional, Protocol, TypeVar
 
+from tfx_encore.pipeline.report.data import read_part
 from tfx_encore.schemas.charts import Coverage
 from tfx_encore.schemas.decisions import Decision
 from tfx_encore.schemas.records import InvalidationRecord
@@ -58,27 +59,27 @@ def read_evidence(outputs: Mapping[str, Mapping[str, HasUri]]) -> Evidence:
         if key in outputs.get(component, {})
     }
     decisions = [
-        _read(Decision, folders, name, "decision.json") for name in ("drift_report", "slice_report")
+        _read(Decision, folders.get(name), "decision.json")
+        for name in ("drift_report", "slice_report")
     ]
     return Evidence(
         decisions=tuple(decision for decision in decisions if decision is not None),
-        certificate=_read(Certificate, folders, "snapshot", "certificate.json"),
-        coverage=_read(Coverage, folders, "coverage", "coverage.json"),
-        records=_records(folders),
+        certificate=_read(Certificate, folders.get("snapshot"), "certificate.json"),
+        coverage=_read(Coverage, folders.get("coverage"), "coverage.json"),
+        records=_records(folders.get("invalidation")),
         anomalies=_anomalies(folders),
         folders={name: str(path) for name, path in folders.items()},
     )
 
 
-def _read(kind: type[T], folders: Mapping[str, pathlib.Path], name: str, file: str) -> Optional[T]:
-    path = folders.get(name, pathlib.Path("/nonexistent")) / file
-    return from_json(kind, path.read_bytes(), source=str(path)) if path.exists() else None
+def _read(kind: type[T], folder: Optional[pathlib.Path], file: str) -> Optional[T]:
+    return None if folder is None else read_part(kind, folder / file)
 
 
-def _records(folders: Mapping[str, pathlib.Path]) -> tuple[InvalidationRecord, ...]:
-    path = folders.get("invalidation", pathlib.Path("/nonexistent")) / "records.jsonl"
-    if not path.exists():
+def _records(folder: Optional[pathlib.Path]) -> tuple[InvalidationRecord, ...]:
+    if folder is None or not (folder / "records.jsonl").exists():
         return ()
+    path = folder / "records.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     return tuple(from_json(InvalidationRecord, line, source=str(path)) for line in lines if line)
 

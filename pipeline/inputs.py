@@ -8,6 +8,7 @@ import json
 import pathlib
 
 import tfx_encore
+from tfx_encore.metadata.files import digest_of
 from tfx_encore.pipeline.config import ProjectConfig
 from tfx_encore.schemas.errors import ConfigError
 
@@ -48,7 +49,7 @@ def resolve_module(module: str, project: pathlib.Path) -> tuple[str, str, pathli
 
 def module_digest(source: pathlib.Path) -> str:
     """`sha256:` and the digest of the module's source file."""
-    return f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}"
+    return digest_of(source)
 
 
 def inputs_digest(config: ProjectConfig, data: str, schema: str, code: str) -> str:

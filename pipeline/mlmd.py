@@ -1,11 +1,9 @@
-"""Where a project's ML Metadata store is, the ledger in it, and who writes to it."""
+"""Where a project's ML Metadata store is, and the ledger in it."""
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
-import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -18,11 +16,6 @@ if TYPE_CHECKING:
     from tfx_encore.metadata.ledger import Ledger
     from tfx_encore.metadata.mlmd_connection import MysqlConnection
     from tfx_encore.pipeline.run import Project
-
-
-def who() -> str:
-    """The user and host that a record names, as `ada@laptop`."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def connection(config: ProjectConfig, workspace: Workspace) -> Any:

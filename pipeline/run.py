@@ -15,6 +15,7 @@ import time
 from datetime import datetime, timezone
 from typing import Optional, Protocol
 
+from tfx_encore.metadata.files import digest_of
 from tfx_encore.metadata.releases import ReleaseDirectory
 from tfx_encore.pipeline import data_schema
 from tfx_encore.pipeline.config import ProjectConfig, check_features, features_used
@@ -104,7 +105,7 @@ def _plan(project: Project, number: int) -> tuple[ReleasePlan, Span]:
     code = module_digest(source)
     provenance = Provenance(
         run_id=run_id,
-        inputs_digest=inputs_digest(config, data.digest, data_schema.digest(schema_file), code),
+        inputs_digest=inputs_digest(config, data.digest, digest_of(schema_file), code),
         spans=(data.describe(),),
         hyperparameters={
             "train_steps": str(config.training.train_steps),

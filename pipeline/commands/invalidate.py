@@ -6,13 +6,13 @@ import json
 
 import click
 
+from tfx_encore.metadata.release_push import whoami
 from tfx_encore.pipeline.commands.options import (
     json_option,
     open_project,
     print_json,
     project_option,
 )
-from tfx_encore.pipeline.mlmd import who
 from tfx_encore.pipeline.publish import reconcile_project
 from tfx_encore.pipeline.selectors import parse_selector
 from tfx_encore.schemas.errors import ConfigError
@@ -53,7 +53,7 @@ def command(
         cause=Cause(cause),
         selector=parse_selector(selector, project.feature_names()),
         reason=reason or f"`encore invalidate --selector {selector}`",
-        created_by=who(),
+        created_by=whoami(),
     )
     record = project.releases.append_record(draft)
     reconcile_project(project)

@@ -6,13 +6,13 @@ import json
 
 import click
 
+from tfx_encore.metadata.release_push import whoami
 from tfx_encore.pipeline.commands.options import (
     json_option,
     open_project,
     print_json,
     project_option,
 )
-from tfx_encore.pipeline.mlmd import who
 from tfx_encore.pipeline.publish import reconcile_project
 from tfx_encore.schemas.serial import to_json
 
@@ -42,7 +42,7 @@ def set_label(config_file: str, label: str, version: int, reason: str, *, as_jso
     """
     project = open_project(config_file)
     why = reason or f"`encore label set {label} {version}`"
-    record = project.releases.set_label(label, version, by=who(), reason=why)
+    record = project.releases.set_label(label, version, by=whoami(), reason=why)
     reconcile_project(project)
     if as_json:
         print_json(

@@ -135,7 +135,7 @@ def load(
     """
     if not evidence.is_dir():
         raise VersionNotFoundError(_no_evidence(evidence))
-    manifest = _read(Manifest, evidence / "manifest.json")
+    manifest = read_part(Manifest, evidence / "manifest.json")
     model, version = _identity(evidence, manifest)
     found = _decisions(evidence / "drift_report", evidence / "slice_report")
     return ReleaseReport(
@@ -145,7 +145,7 @@ def load(
         outcome_line=outcome_line,
         decisions=_merged(manifest.decisions if manifest else (), found),
         charts=read_charts(evidence / "drift_report"),
-        coverage=_read(Coverage, evidence / "coverage" / "coverage.json"),
+        coverage=read_part(Coverage, evidence / "coverage" / "coverage.json"),
         certificate=manifest.certificate if manifest else None,
         manifest=manifest,
         records=tuple(records),
@@ -194,7 +194,7 @@ def load_refused(
         outcome_line=outcome_line,
         decisions=_merged(found, tuple(decisions)),
         charts=read_charts(drift_report),
-        coverage=_read(Coverage, coverage / "coverage.json") if coverage else None,
+        coverage=read_part(Coverage, coverage / "coverage.json") if coverage else None,
         certificate=certificate,
         steps=_steps(steps),
         anomalies=tuple(anomalies),
@@ -203,7 +203,7 @@ def load_refused(
     )
 
 
-def _read(kind: type[T], path: Path) -> T | None:
+def read_part(kind: type[T], path: Path) -> T | None:
     """Returns the file parsed as `kind`, or None if there is no such file."""
     try:
         text = path.read_bytes()
@@ -219,7 +219,7 @@ def _steps(steps: Iterable[Step]) -> tuple[StepTime, ...]:
 
 
 def _decisions(*folders: Path | None) -> tuple[Decision, ...]:
-    read = [_read(Decision, folder / "decision.json") for folder in folders if folder]
+    read = [read_part(Decision, folder / "decision.json") for folder in folders if folder]
     return tuple(item for item in read if item is not None)
 
 
@@ -231,7 +231,7 @@ def read_charts(folder: Path | None) -> tuple[FeatureChart, ...]:
     """
     if folder is None:
         return ()
-    return _read(tuple[FeatureChart, ...], folder / "charts.json") or ()
+    return read_part(tuple[FeatureChart, ...], folder / "charts.json") or ()
 
 
 def _merged(first: tuple[Decision, ...], second: tuple[Decision, ...]) -> tuple[Decision, ...]:
