@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tfx_encore.cache.rows import STRING, Cell, Row, cell, cell_tag, decode_row, encode_row
+from tfx_encore.cache.rows import (
+    STRING,
+    Cell,
+    Row,
+    cell,
+    cell_tag,
+    decode_row,
+    encode_row,
+    to_array,
+)
 from tfx_encore.schemas.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -58,6 +67,36 @@ def decode_answer(data: bytes) -> dict[str, Cell]:
         DataError: damaged, cut short, or of another format.
     """
     return decode_row(open_answer(data))
+
+
+def decode_batch(answers: Sequence[bytes]) -> dict[str, Array]:
+    """Reads the answers of a batch's rows back into one array for each output.
+
+    Args:
+        answers: at least one, each with the same outputs, dtypes and shapes.
+
+    Returns:
+        Output name -> array of shape [rows, ...]; strings as object arrays of bytes.
+
+    Raises:
+        DataError: damaged, of another format, or rows whose outputs do not fit together.
+    """
+    rows = [decode_answer(data) for data in answers]
+    try:
+        return {name: _column([row[name] for row in rows]) for name in rows[0]}
+    except (KeyError, ValueError) as error:
+        raise DataError(f"answers of different models in one batch: {error}") from error
+
+
+def _column(cells: Sequence[Cell]) -> Array:
+    """Returns cells of one dtype and shape as one array."""
+    first = cells[0]
+    if any((item.dtype, item.shape) != (first.dtype, first.shape) for item in cells):
+        raise ValueError(f"{first.dtype} {first.shape} beside others")
+    if first.dtype == STRING:
+        return np.stack([to_array(item) for item in cells])
+    data = b"".join(item.data for item in cells)
+    return to_array(Cell(first.dtype, (len(cells), *first.shape), data))
 
 
 def encode_bodies(outputs: Mapping[str, Array]) -> tuple[bytes, Array]:

@@ -1,0 +1,1 @@
+"""The TF-Serving-compatible gateway: wire formats, routing, models, batching, request log."""
