@@ -145,6 +145,18 @@ def cell_tag(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
         raise DataError(f"input {name[:80]!r} of shape {shape} does not fit: {error}") from error
 
 
+def item_size(dtype: str) -> int:
+    """Returns the bytes that one number of a dtype takes.
+
+    Raises:
+        DataError: a dtype without canonical form, or strings, which have no size.
+    """
+    size = _NUMBERS.get(dtype, (0, 0))[1]
+    if not size:
+        raise DataError(f"dtype {dtype!r} has no size")
+    return size
+
+
 def join_strings(values: Sequence[bytes]) -> bytes:
     """Returns the data of a string cell: each value after its length."""
     return b"".join([part for value in values for part in (_U32.pack(len(value)), value)])

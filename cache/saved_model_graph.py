@@ -119,7 +119,7 @@ def read_signature(
     Raises:
         ModelError: no such signature or output.
     """
-    graph = _Graph(meta)
+    graph = SymbolicGraph(meta)
     outputs = graph.signature_outputs(signature)
     wanted = tuple(output_filter) or tuple(outputs)
     unknown = sorted(set(wanted) - set(outputs))
@@ -202,7 +202,7 @@ def _dtype_name(number: int) -> str:
 
 
 @dataclass
-class _Graph:
+class SymbolicGraph:
     """The symbolic evaluation of one MetaGraphDef."""
 
     meta: Any
@@ -217,6 +217,7 @@ class _Graph:
         self._calls: dict[tuple[Any, ...], list[int]] = {}
         self._flat_inputs: set[str] = set()
         self._main = {node.name: node for node in self.meta.graph_def.node}
+        self.node_of: dict[int, Any] = {}
 
     def signature_outputs(self, signature: str) -> dict[str, int]:
         """Evaluates a signature; returns output name -> value."""
@@ -362,7 +363,9 @@ class _Graph:
         if node.op == "Shape" and self._rows_only(inputs[0]):
             return self._id(("shape", inputs[0]))
         name = node.name if node.op in _RESOURCES and not node.attr["shared_name"].s else ""
-        return self._id(("op", node.op, (_attributes(node), name), tuple(inputs)))
+        value = self._id(("op", node.op, (_attributes(node), name), tuple(inputs)))
+        self.node_of.setdefault(value, node)
+        return value
 
     def _rows_only(self, value: int) -> bool:
         """True if the shape of this leaf tells nothing but the number of rows."""
@@ -390,8 +393,8 @@ class _Graph:
 
     def _parse_example(self, node: Any, inputs: list[int]) -> list[int] | None:
         """Values of a ParseExampleV2's outputs; None if it cannot be told what it parses."""
-        names = [self._constant(value) for value in inputs[2:5]]
-        defaults = [self._constant(value) for value in inputs[5:]]
+        names = [self.constant(value) for value in inputs[2:5]]
+        defaults = [self.constant(value) for value in inputs[5:]]
         if self._keys[inputs[0]][0] != "input" or any(v is None for v in [*names, *defaults]):
             return None
         sparse, dense, ragged = ([key.decode() for key in value.ravel()] for value in names)
@@ -418,7 +421,16 @@ class _Graph:
         known = self.parsed.setdefault(spec.name, spec)
         return self._id(("feature", spec, part)) if known == spec else None
 
-    def _constant(self, value: int) -> Any:
+    def key(self, value: int) -> tuple[Any, ...]:
+        """Returns what a value is, told by the first item.
+
+        One of `("op", operation, attributes, inputs)`, `("const", bytes)`, `("input", name)`,
+        `("feature", spec, part)`, `("shape", value)`, `("out", value, index)`.
+        """
+        return self._keys[value]
+
+    def constant(self, value: int) -> Any:
+        """Returns the array that a value is in every run, without regard to its shape, or None."""
         key = self._keys[value]
         while key[:2] == ("op", "Reshape"):  # parse_example reshapes defaults; values are the same
             key = self._keys[key[3][0]]

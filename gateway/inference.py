@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from tfx_encore.cache.answers import encode_answer, encode_bodies, seal_answer
+from tfx_encore.cache.keys import KeyMaker
 from tfx_encore.cache.row_request import Answer, Computed, RowRequest
 from tfx_encore.cache.row_spec import SignatureSpec
 from tfx_encore.cache.rows import STRING, cell, encode_row
@@ -29,6 +31,18 @@ from tfx_encore.schemas.errors import DataError
 
 MAX_MOVES = 16
 """How often a request is begun again because of switches before it is given up."""
+
+
+class RowPlace(NamedTuple):
+    """What a row's request carries through the cache.
+
+    Attributes:
+        at: its place among the request's rows.
+        maker: made its key, and makes that of its transformed row.
+    """
+
+    at: int
+    maker: KeyMaker
 
 
 class RouteMoved(Exception):  # noqa: N818 - not an error: the request is begun again
@@ -141,7 +155,8 @@ class Attempt:
         maker = servable.maker(signature.name, self.output_filter)
         fingerprint, name = servable.fingerprint, signature.name
         return [
-            RowRequest(maker.key(row), row, fingerprint, name, at) for at, row in enumerate(rows)
+            RowRequest(maker.key(row), row, fingerprint, name, RowPlace(at, maker))
+            for at, row in enumerate(rows)
         ]
 
     def _prediction(self, answers: Sequence[Answer]) -> Prediction:
@@ -181,7 +196,7 @@ class Attempt:
 
     async def _compute_rows(self, requests: Sequence[RowRequest]) -> list[Computed]:
         servable = self.servable
-        inputs = _take(self._tensors(), [request.payload for request in requests])
+        inputs = _take(self._tensors(), [request.payload.at for request in requests])
         try:
             arrays = await servable.merged.run(self.signature.name, inputs, self._outputs)
         except ServingError as error:

@@ -69,7 +69,11 @@ class Servable:
         self.merged = merged
         self.alone = alone
         self.in_flight = 0
+        self.warmed = 0
         self._makers: dict[tuple[str, tuple[str, ...]], KeyMaker] = {}
+
+    # Attributes beside the arguments: `in_flight`, requests that compute by this version now;
+    # `warmed`, answers of it that a snapshot brought.
 
     def __repr__(self) -> str:
         return f"Servable({self.name}/{self.version} {self.fingerprint[:19]})"
