@@ -95,6 +95,8 @@ class ServedModel(tf.Module):
     def __init__(self, network: keras.Model, transform_output: tft.TFTransformOutput) -> None:
         super().__init__()
         self.network = network
+        # TensorFlow Serving restores the variables that the module itself holds, and no others.
+        self.weights = [weight.value for weight in network.weights]
         self.transform = transform_output.transform_features_layer()
         self._specs = transform_output.raw_feature_spec()
         # Whoever asks does not know the tip, so an Example may come without it.
