@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from tfx_encore.cache.rows import decode_row
-from tfx_encore.cache.tf_example import example_of_row
-from tfx_encore.components.cache_warmer.certification import (
+from tfx_encore.cache.certification import (
     Findings,
     describe,
     measure,
     same_answers,
 )
+from tfx_encore.cache.rows import decode_row
+from tfx_encore.cache.tf_example import example_of_row
 from tfx_encore.components.cache_warmer.head import HeadRow
 from tfx_encore.components.cache_warmer.inference import Session, padded
 from tfx_encore.components.cache_warmer.plan import Plan

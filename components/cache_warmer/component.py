@@ -21,6 +21,7 @@ class CacheWarmerSpec(types.ComponentSpec):
     PARAMETERS = {  # noqa: RUF012 - TFX's form
         "policy": ExecutionParameter(type=str),
         "request_log": ExecutionParameter(type=str, optional=True),
+        "releases": ExecutionParameter(type=str, optional=True),
         "nonce": ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {  # noqa: RUF012
@@ -48,6 +49,10 @@ class CacheWarmer(base_beam_component.BaseBeamComponent):
             cache never answers a warmer that reads one.
         schema: if given, feature names in the policy are checked against it.
         policy: what to choose, spend and certify.
+        releases: the directory that VersionedPusher pushes into. The snapshot then says which
+            invalidation record of `policy.model_name` was the newest before anything was computed,
+            so that older ones do not keep its answers out. An answer of TFX's cache says what was
+            so when it was made.
     """
 
     SPEC_CLASS = CacheWarmerSpec
@@ -60,11 +65,14 @@ class CacheWarmer(base_beam_component.BaseBeamComponent):
         request_log: str | None = None,
         schema: types.BaseChannel | None = None,
         policy: WarmupPolicy | None = None,
+        *,
+        releases: str | None = None,
     ) -> None:
         self.READS_WORLD = request_log is not None
         spec = CacheWarmerSpec(
             policy=to_json(policy or WarmupPolicy()),
             request_log=request_log,
+            releases=releases,
             nonce=uuid.uuid4().hex if request_log else None,
             model=model,
             examples=examples,

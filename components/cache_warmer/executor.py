@@ -16,6 +16,7 @@ from tfx.utils import io_utils, path_utils
 from tfx_encore.components.cache_warmer.inference import load_model
 from tfx_encore.components.cache_warmer.reading import SourceFile, list_files
 from tfx_encore.components.cache_warmer.warm import Warmed, warm
+from tfx_encore.metadata.releases import ReleaseDirectory
 from tfx_encore.schemas.errors import ConfigError
 from tfx_encore.schemas.serial import from_json
 from tfx_encore.schemas.warmup_policy import WarmupPolicy
@@ -33,12 +34,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         Raises:
             ConfigError, DataError, ModelError: as `warm.warm` does.
+            ReleaseCorruptError: the release directory was edited.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         policy = from_json(WarmupPolicy, exec_properties["policy"], source="CacheWarmer policy")
         check_schema(input_dict.get("schema", []), policy)
         model = artifact_utils.get_single_instance(input_dict["model"])
         path = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+        # Before anything is computed: a record that comes meanwhile withdraws the answers.
+        generation = newest_record(exec_properties.get("releases"), policy.model_name)
         sources = find_sources(input_dict["examples"], exec_properties.get("request_log"), policy)
         snapshot = artifact_utils.get_single_instance(output_dict["snapshot"])
         coverage = artifact_utils.get_single_instance(output_dict["coverage"])
@@ -51,6 +55,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 tmp=tmp,
                 snapshot_dir=snapshot.uri,
                 coverage_dir=coverage.uri,
+                generation=generation,
             )
         describe_outputs(warmed, snapshot, coverage)
 
@@ -82,6 +87,17 @@ def find_sources(
             held_out = split == policy.held_out_split
             sources += [SourceFile(p, False, held_out) for p in list_files(pattern)]
     return sources
+
+
+def newest_record(releases: str | None, model: str) -> int:
+    """Returns the sequence of the model's newest invalidation record in the release directory.
+
+    0 before the first, and where there is no release directory to ask.
+
+    Raises:
+        ReleaseCorruptError: the release directory was edited.
+    """
+    return ReleaseDirectory(releases, model).state().sequence if releases else 0
 
 
 def check_schema(schemas: Sequence[types.Artifact], policy: WarmupPolicy) -> None:

@@ -47,6 +47,7 @@ def warm(
     tmp: str,
     snapshot_dir: str,
     coverage_dir: str,
+    generation: int = 0,
 ) -> Warmed:
     """Warms one candidate. The two output folders are written only once all is computed.
 
@@ -58,6 +59,8 @@ def warm(
         tmp: an empty folder that all workers share.
         snapshot_dir: where the snapshot, the certificate and the warm-up file go.
         coverage_dir: where the coverage report goes.
+        generation: sequence of the model's newest invalidation record, looked up before; 0 if
+            nobody knows.
 
     Raises:
         ConfigError: a feature excluded that the model reads, or nothing to hold out.
@@ -88,6 +91,7 @@ def warm(
         fingerprint=plan.fingerprint,
         specs=plan.specs,
         output_filter=plan.output_filter,
+        generation=generation,
     )
     coverage = make_coverage(counts, head, keys, sizes)
     _write(f"{coverage_dir}/{COVERAGE_FILE}", coverage)

@@ -24,6 +24,7 @@ def write_snapshot(
     fingerprint: str,
     specs: Sequence[SignatureSpec],
     output_filter: Sequence[str],
+    generation: int = 0,
 ) -> tuple[SnapshotMeta, list[bytes], list[int]]:
     """Merges blocks and writes them until the byte budget is spent.
 
@@ -34,6 +35,7 @@ def write_snapshot(
         fingerprint: of the model.
         specs: signatures in the order of their indices.
         output_filter: outputs kept.
+        generation: see `SnapshotMeta`.
 
     Returns:
         what the snapshot says of itself, and the keys and sizes of its entries in order.
@@ -45,7 +47,7 @@ def write_snapshot(
         writer.write(block)
         keys += block.key_list()
         sizes += block.sizes().tolist()
-    return writer.close(fingerprint, specs, output_filter), keys, sizes
+    return writer.close(fingerprint, specs, output_filter, generation), keys, sizes
 
 
 def _within(blocks: Iterable[Block], max_bytes: int) -> Iterator[Block]:

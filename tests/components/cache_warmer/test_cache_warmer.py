@@ -17,12 +17,16 @@ from tfx_encore.cache.keys import KeyMaker
 from tfx_encore.cache.rows import decode_row, encode_row, to_array
 from tfx_encore.cache.snapshot import read_entries, verify_snapshot
 from tfx_encore.cache.tf_example import ExampleRows
+from tfx_encore.components.cache_warmer import executor
 from tfx_encore.components.cache_warmer.component import CacheWarmer
 from tfx_encore.components.cache_warmer.executor import Executor
+from tfx_encore.components.cache_warmer.warm import warm
 from tfx_encore.metadata.fingerprint import fingerprint_saved_model
+from tfx_encore.metadata.releases import ReleaseDirectory
 from tfx_encore.schemas.artifacts import CacheSnapshot, CoverageReport
 from tfx_encore.schemas.charts import Coverage
 from tfx_encore.schemas.errors import ConfigError, DataError, ModelError
+from tfx_encore.schemas.records import Cause, RecordDraft, SelectAll
 from tfx_encore.schemas.release import Certificate
 from tfx_encore.schemas.serial import from_json, to_json
 from tfx_encore.schemas.warmup_policy import WarmupPolicy
@@ -87,7 +91,15 @@ def sound(tmp_path_factory, models, traffic):
 def runner(tmp_path, models, traffic):
     """Makes a function that runs the executor in a folder of its own."""
 
-    def go(kind="sound", policy=POLICY, request_log=None, train=None, later=None, schema=None):
+    def go(
+        kind="sound",
+        policy=POLICY,
+        request_log=None,
+        train=None,
+        later=None,
+        schema=None,
+        releases=None,
+    ):
         root = tmp_path / f"run-{random.random()}"
         model = standard_artifacts.Model()
         model.uri = str(root / "model")
@@ -104,7 +116,11 @@ def runner(tmp_path, models, traffic):
             artifact.uri = str(root / name)
         if schema is not None:
             inputs["schema"] = [schema]
-        properties = {"policy": to_json(policy), "request_log": request_log}
+        properties = {
+            "policy": to_json(policy),
+            "request_log": request_log,
+            "releases": releases and str(releases),
+        }
         context = Executor.Context(
             beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(root / "tmp"), unique_id="1"
         )
@@ -408,17 +424,44 @@ def test_a_signature_that_the_model_lacks_is_named_with_those_it_has(run):
         run(policy=POLICY.model_copy(update={"signature": "classify"}))
 
 
+def test_the_snapshot_says_which_record_was_the_newest_before_anything_was_computed(
+    run, tmp_path, monkeypatch
+):
+    releases = ReleaseDirectory(tmp_path / "releases", "taxi")
+    purge = RecordDraft("taxi", Cause.MANUAL, SelectAll(), "a test", "me")
+    for _ in range(2):
+        releases.append_record(purge)
+
+    def overtaken(*given, **named):
+        releases.append_record(purge)
+        return warm(*given, **named)
+
+    monkeypatch.setattr(executor, "warm", overtaken)
+    policy = POLICY.model_copy(update={"model_name": "taxi"})
+    snapshot, _ = run(policy=policy, releases=tmp_path / "releases")
+    assert verify_snapshot(snapshot.uri).generation == 2
+
+
+def test_before_the_first_record_and_without_a_release_directory_there_is_no_generation(
+    sound, tmp_path
+):
+    assert executor.newest_record(str(tmp_path / "nothing"), "taxi") == 0
+    assert verify_snapshot(sound[0].uri).generation == 0
+
+
 def test_the_component_carries_its_policy_as_one_json_string():
     component = CacheWarmer(
         model=_channel(standard_artifacts.Model),
         examples=_channel(standard_artifacts.Examples),
         request_log="logs/*",
         policy=POLICY,
+        releases="/releases",
     )
     properties = component.spec.exec_properties
     assert from_json(WarmupPolicy, properties["policy"]) == POLICY
     assert json.loads(properties["policy"])["batch_size"] == 32
     assert properties["request_log"] == "logs/*"
+    assert properties["releases"] == "/releases"
     assert component.outputs["snapshot"].type_name == "tfx_encore.CacheSnapshot"
 
 

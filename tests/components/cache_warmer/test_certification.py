@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tfx_encore.cache.certification import describe, measure
 from tfx_encore.cache.row_spec import SignatureSpec
-from tfx_encore.components.cache_warmer.certification import describe, measure
 from tfx_encore.components.cache_warmer.inference import Session
 
 ROWS = [np.float32(value) for value in np.random.default_rng(0).normal(size=60)]

@@ -133,14 +133,18 @@ def _spread(
         order = rng.permutation(len(rows))
         shuffled = _in_batches(answer, [rows[at] for at in order], size)
         for name, array in shuffled.items():
-            ulps, difference = _movement(reference[name][order], array)
+            ulps, difference = movement(reference[name][order], array)
             if ulps > worst[0]:
                 worst = (ulps, difference, f"output {name!r} in batches of {size}")
     return worst
 
 
-def _movement(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Largest difference, in ulps of the largest magnitude and plain."""
+def movement(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Returns the largest difference of two arrays.
+
+    In units in the last place of the largest magnitude in the first, and as a plain difference;
+    both infinite if shapes, dtypes, or values that are no numbers differ.
+    """
     if first.shape != second.shape or first.dtype != second.dtype:
         return float("inf"), float("inf")
     if first.dtype.kind not in "fc":

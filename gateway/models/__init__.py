@@ -1,0 +1,1 @@
+"""Models: loading versions, running them, deciding how their answers are cached."""
