@@ -9,9 +9,9 @@ dimension. Nothing is ever unpickled. The checksum finds damage, not malice.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from tfx_encore.cache.rows import (
     cell_tag,
     decode_row,
     encode_row,
+    numpy_dtype,
+    split_strings,
     to_array,
 )
 from tfx_encore.schemas.errors import DataError
@@ -31,6 +33,9 @@ Array = np.ndarray[Any, Any]
 
 _MAGIC = b"EA\x01"
 _HEAD = struct.Struct("<3sI")
+_READ_HEAD = _HEAD.unpack_from
+_CHECKSUM = slice(len(_MAGIC), _HEAD.size)
+_BODY = slice(_HEAD.size, None)
 
 
 def encode_answer(outputs: Row) -> bytes:
@@ -40,7 +45,7 @@ def encode_answer(outputs: Row) -> bytes:
 
 def seal_answer(body: bytes) -> bytes:
     """Returns an answer from its body: head and checksum before it."""
-    return _HEAD.pack(_MAGIC, zlib.crc32(body)) + body
+    return _HEAD.pack(_MAGIC, crc32(body)) + body
 
 
 def open_answer(data: bytes) -> bytes:
@@ -55,7 +60,7 @@ def open_answer(data: bytes) -> bytes:
     if magic != _MAGIC:
         raise DataError(f"not an answer of this format: it begins with {magic!r}")
     body = data[_HEAD.size :]
-    if zlib.crc32(body) != checksum:
+    if crc32(body) != checksum:
         raise DataError(f"an answer of {len(data)} bytes fails its checksum")
     return body
 
@@ -66,11 +71,19 @@ def decode_answer(data: bytes) -> dict[str, Cell]:
     Raises:
         DataError: damaged, cut short, or of another format.
     """
-    return decode_row(open_answer(data))
+    layout = _layout_of(data)
+    if layout is not None:
+        return layout.cells(data)
+    row = decode_row(open_answer(data))
+    _remember(len(data), row)
+    return row
 
 
 def decode_batch(answers: Sequence[bytes]) -> dict[str, Array]:
     """Reads the answers of a batch's rows back into one array for each output.
+
+    Answers of one layout (numbers of the same shapes) are read column by column, without a look
+    at each row but for its checksum.
 
     Args:
         answers: at least one, each with the same outputs, dtypes and shapes.
@@ -81,11 +94,103 @@ def decode_batch(answers: Sequence[bytes]) -> dict[str, Array]:
     Raises:
         DataError: damaged, of another format, or rows whose outputs do not fit together.
     """
-    rows = [decode_answer(data) for data in answers]
+    layout = _layout_of(answers[0])
+    if layout is not None and len(answers) == 1:
+        return layout.one_row(answers[0])
+    columns = None if layout is None else layout.columns(answers)
+    if columns is not None:
+        return columns
+    first = decode_answer(answers[0])
+    rows = [first, *map(decode_answer, answers[1:])]
     try:
-        return {name: _column([row[name] for row in rows]) for name in rows[0]}
+        return {name: _column([row[name] for row in rows]) for name in first}
     except (KeyError, ValueError) as error:
         raise DataError(f"answers of different models in one batch: {error}") from error
+
+
+class _Layout:
+    """Where the numbers of an answer stand, if all else in it is as in an answer seen before.
+
+    Args:
+        row: an answer whose outputs are numbers.
+    """
+
+    def __init__(self, row: Row) -> None:
+        self._data: list[tuple[str, str, tuple[int, ...], int, int]] = []
+        self._fixed: list[tuple[int, int, bytes]] = []
+        at, end, fixed = _HEAD.size, _HEAD.size, encode_row({})[:1] + struct.pack("<H", len(row))
+        for name in sorted(row):
+            dtype, shape, data = row[name]
+            fixed += cell_tag(name, dtype, shape)
+            end = at + len(fixed)
+            self._fixed.append((at, end, fixed))
+            at, fixed = end + len(data), b""
+            self._data.append((name, dtype, shape, end, at))
+        self._kinds = [numpy_dtype(dtype) for _, dtype, _, _, _ in self._data]
+
+    def fits(self, data: bytes) -> bool:
+        """True if a whole answer of the size of the one seen is of this layout."""
+        for at, end, fixed in self._fixed:  # noqa: SIM110 - three times as quick as all()
+            if data[at:end] != fixed:
+                return False
+        return True
+
+    def cells(self, data: bytes) -> dict[str, Cell]:
+        """Reads an answer that fits."""
+        return {
+            name: Cell(dtype, shape, data[at:end]) for name, dtype, shape, at, end in self._data
+        }
+
+    def columns(self, answers: Sequence[bytes]) -> dict[str, Array] | None:
+        """Reads answers into one array for each output; None if one is damaged or does not fit."""
+        width, count = len(answers[0]), len(answers)
+        if set(map(len, answers)) != {width}:
+            return None
+        table = np.frombuffer(b"".join(answers), dtype=np.uint8).reshape(count, width)
+        checksums = np.ascontiguousarray(table[:, _CHECKSUM]).view("<u4")[:, 0].tolist()
+        if [crc32(data[_BODY]) for data in answers] != checksums:
+            return None
+        for at, end, fixed in [(0, len(_MAGIC), _MAGIC), *self._fixed]:
+            if (table[:, at:end] != np.frombuffer(fixed, dtype=np.uint8)).any():
+                return None
+        return {
+            name: np.frombuffer(table[:, at:end].tobytes(), kind).reshape(count, *shape)
+            for (name, _, shape, at, end), kind in zip(self._data, self._kinds, strict=True)
+        }
+
+    def one_row(self, data: bytes) -> dict[str, Array]:
+        """Reads an answer that fits into arrays of one row."""
+        return {
+            name: np.frombuffer(data[at:end], kind).reshape(1, *shape)
+            for (name, _, shape, at, end), kind in zip(self._data, self._kinds, strict=True)
+        }
+
+
+_MAX_SIZES, _MAX_LAYOUTS = 1024, 4
+_layouts: dict[int, tuple[_Layout, ...]] = {}
+"""Size of an answer -> the layouts last seen of that size. Only saves work."""
+
+
+def _layout_of(data: bytes) -> _Layout | None:
+    """The known layout of an answer; None if it is of none, or damaged."""
+    known = _layouts.get(len(data))
+    if known is None:
+        return None
+    magic, checksum = _READ_HEAD(data)
+    if magic != _MAGIC or crc32(data[_BODY]) != checksum:
+        return None
+    for layout in known:
+        if layout.fits(data):
+            return layout
+    return None
+
+
+def _remember(size: int, row: Row) -> None:
+    if not row or any(item.dtype == STRING or not item.data for item in row.values()):
+        return
+    if len(_layouts) >= _MAX_SIZES:
+        _layouts.clear()
+    _layouts[size] = (_Layout(row), *_layouts.get(size, ())[: _MAX_LAYOUTS - 1])
 
 
 def _column(cells: Sequence[Cell]) -> Array:
@@ -94,7 +199,10 @@ def _column(cells: Sequence[Cell]) -> Array:
     if any((item.dtype, item.shape) != (first.dtype, first.shape) for item in cells):
         raise ValueError(f"{first.dtype} {first.shape} beside others")
     if first.dtype == STRING:
-        return np.stack([to_array(item) for item in cells])
+        values = [value for item in cells for value in split_strings(item.data)]
+        strings = np.empty(len(values), dtype=object)
+        strings[:] = values
+        return strings.reshape(len(cells), *first.shape)
     data = b"".join(item.data for item in cells)
     return to_array(Cell(first.dtype, (len(cells), *first.shape), data))
 

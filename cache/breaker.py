@@ -52,6 +52,7 @@ class CircuitBreaker:
 
     Attributes:
         failures: failures in a row.
+        is_closed: the state is closed; kept apart because it is asked for on each hit.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class CircuitBreaker:
         self._clock = clock
         self._on_change = on_change
         self._state = BreakerState.CLOSED
+        self.is_closed = True
         self.failures = 0
         self._open_seconds = policy.open_seconds
         self._until = 0.0
@@ -75,7 +77,7 @@ class CircuitBreaker:
 
     def allows(self) -> bool:
         """True if the tier may be asked now; the caller then reports success or failure."""
-        if self._state is BreakerState.CLOSED:
+        if self.is_closed:
             return True
         now = self._clock()
         if now < self._until:
@@ -108,5 +110,6 @@ class CircuitBreaker:
     def _move(self, state: BreakerState) -> None:
         if state is not self._state:
             self._state = state
+            self.is_closed = state is BreakerState.CLOSED
             if self._on_change is not None:
                 self._on_change(state)

@@ -97,10 +97,18 @@ class CachePolicy(BaseModel):
         "with the release before, which a rollback would ask for.",
     )
     remote_timeout_seconds: float = Field(
-        default=0.02, gt=0.0, le=10.0, description="Longest wait for a read of the remote tier."
+        default=0.02,
+        gt=0.0,
+        le=10.0,
+        description="Longest wait for a read of a remote tier that has no bound of its own. Redis "
+        "has: `read_deadline_ms` of its section.",
     )
     remote_write_timeout_seconds: float = Field(
-        default=1.0, gt=0.0, le=60.0, description="Longest write to the remote tier."
+        default=1.0,
+        gt=0.0,
+        le=60.0,
+        description="Longest write to a remote tier that has no bound of its own. Redis has: "
+        "`write_deadline_ms` of its section.",
     )
     max_pending_writes: int = Field(
         default=64,
@@ -140,11 +148,12 @@ class CachePolicy(BaseModel):
             now: seconds since 1970.
             chance: uniform in [0, 1).
         """
-        return self._end(self.lifetime(model, signature), now, chance)
+        lifetime = self.lifetime(model, signature) if self.lifetimes else self.lifetime_seconds
+        return now + lifetime * (1.0 - self.lifetime_jitter * chance) if lifetime else 0.0
 
     def rejection_expires_at(self, now: float, chance: float) -> float:
         """Returns when a rejection remembered now expires; `now` if none is remembered."""
-        return self._end(self.rejection_seconds, now, chance) or now
+        return now + self.rejection_seconds * (1.0 - self.lifetime_jitter * chance)
 
     def is_due(self, expires_at: float, cost_us: float, now: float, chance: float) -> bool:
         """True if an answer should be computed anew although it has not expired.
@@ -167,9 +176,6 @@ class CachePolicy(BaseModel):
     def refresh_window(self, cost_us: float) -> float:
         """Returns seconds before expiry outside which `is_due` is False but once in e^16 times."""
         return 16.0 * self.early_refresh * max(cost_us * 1e-6, self.early_refresh_floor_seconds)
-
-    def _end(self, lifetime: float, now: float, chance: float) -> float:
-        return now + lifetime * (1.0 - self.lifetime_jitter * chance) if lifetime else 0.0
 
 
 def small_memory(**changes: object) -> CachePolicy:

@@ -80,11 +80,25 @@ class LocalStore(Protocol):
         ...
 
 
+class SharedEntries(Protocol):
+    """The reading and writing of a `RemoteStore`."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        """Returns the entries under `keys`, in their order; None where there is none."""
+        ...
+
+    async def put_many(self, entries: Sequence[Entry]) -> int:
+        """Keeps entries; returns how many."""
+        ...
+
+
 @runtime_checkable
 class RemoteStore(Protocol):
     """A store behind a network, shared by processes and hosts. Many keys in one round trip.
 
-    Raises StoreUnavailableError when it cannot be reached; the caller counts a miss.
+    Raises StoreUnavailableError when it cannot be reached; the caller counts a miss. One that
+    never takes longer than it says may have `read_seconds` and `write_seconds`; the caller bounds
+    the others itself.
     """
 
     name: str

@@ -59,17 +59,17 @@ class Shelf(Protocol[V]):
         ...
 
 
-Evicted = Callable[[V], None]
+Told = Callable[[V], None]
 
 
 def _ignore(_: object) -> None:
-    """Nobody needs to know what was evicted."""
+    """Nobody needs to know."""
 
 
 class _Lru(cachetools.LRUCache[bytes, "tuple[V, int]"], Generic[V]):
     """cachetools' LRU with a word to whoever wants to know what it evicts."""
 
-    def __init__(self, budget: int, evicted: Evicted[V]) -> None:
+    def __init__(self, budget: int, evicted: Told[V]) -> None:
         super().__init__(budget, getsizeof=itemgetter(1))
         self._evicted = evicted
 
@@ -86,11 +86,14 @@ class LruShelf(Generic[V]):
     Args:
         budget: bytes.
         evicted: told each value that was evicted.
+        left: told each value that is there no more: evicted, popped or replaced.
     """
 
-    def __init__(self, budget: int, evicted: Evicted[V] = _ignore) -> None:
+    def __init__(self, budget: int, evicted: Told[V] = _ignore, left: Told[V] = _ignore) -> None:
         self.budget = budget
-        self._items = _Lru(budget, evicted)
+        self._left = left
+        self._items = _Lru(budget, self._drop)
+        self._evicted = evicted
 
     @property
     def used(self) -> int:
@@ -115,7 +118,14 @@ class LruShelf(Generic[V]):
     def pop(self, key: bytes) -> V | None:
         """Removes and returns a value."""
         found = self._items.pop(key, None)
-        return None if found is None else found[0]
+        if found is None:
+            return None
+        self._left(found[0])
+        return found[0]
+
+    def _drop(self, value: V) -> None:
+        self._evicted(value)
+        self._left(value)
 
     def items(self) -> Iterator[tuple[bytes, V]]:
         """Yields everything; nothing may be changed meanwhile."""
@@ -132,11 +142,11 @@ class _Node(Generic[V]):
 
     __slots__ = ("asked", "in_main", "key", "size", "value")
 
-    def __init__(self, key: bytes, value: V, size: int, in_main: bool) -> None:
+    def __init__(self, key: bytes, value: V, size: int, asked: int, in_main: bool) -> None:
         self.key = key
         self.value: V | None = value
         self.size = size
-        self.asked = 0
+        self.asked = asked
         self.in_main = in_main
 
 
@@ -146,15 +156,17 @@ class S3FifoShelf(Generic[V]):
     Args:
         budget: bytes.
         evicted: told each value that was evicted.
+        left: told each value that is there no more: evicted, popped or replaced.
     """
 
     SMALL_SHARE = 0.1
     MOST_ASKED = 3
 
-    def __init__(self, budget: int, evicted: Evicted[V] = _ignore) -> None:
+    def __init__(self, budget: int, evicted: Told[V] = _ignore, left: Told[V] = _ignore) -> None:
         self.budget = budget
         self.used = 0
         self._evicted = evicted
+        self._told_left = left
         self._small_used = 0
         self._nodes: dict[bytes, _Node[V]] = {}
         self._small: deque[_Node[V]] = deque()
@@ -164,7 +176,7 @@ class S3FifoShelf(Generic[V]):
         self._ghosts: set[bytes] = set()
         self._ghost_queue: deque[bytes] = deque()
         self._has_evicted = False
-        self._left = 0  # places in the queues whose value has left
+        self._empty = 0  # places in the queues whose value has left
 
     def get(self, key: bytes) -> V | None:
         """Returns the value and notes that it was asked for."""
@@ -175,13 +187,39 @@ class S3FifoShelf(Generic[V]):
             node.asked += 1
         return node.value
 
-    def put(self, key: bytes, value: V, size: int) -> bool:
+    def put(self, key: bytes, value: V, size: int, *, warm: bool = False) -> bool:
         """Keeps a value, evicting others; False if it is larger than the budget."""
-        return self._put(key, value, size, warm=False)
+        asked = 0
+        before = self._nodes.get(key)
+        if before is not None:
+            asked = before.asked
+            self.pop(key)
+        if size > self.budget:
+            return False
+        while self.used + size > self.budget:
+            self._evict()
+        # While there is room the small queue takes no more than its share, as libCacheSim has it:
+        # what comes before the first eviction is not sorted out yet.
+        ghost = key[:8]
+        is_ghost = ghost in self._ghosts
+        if is_ghost:
+            self._ghosts.discard(ghost)
+        full = self._small_used + size > self.SMALL_SHARE * self.budget
+        filling = full and not self._has_evicted
+        in_main = warm or is_ghost or asked > 0 or filling
+        node = _Node(key, value, size, asked, in_main)
+        self._nodes[key] = node
+        self.used += size
+        if in_main:
+            self._main.append(node)
+        else:
+            self._small.append(node)
+            self._small_used += size
+        return True
 
     def put_warm(self, key: bytes, value: V, size: int) -> bool:
         """Keeps a value in the main queue at once, as it is known to be asked for often."""
-        return self._put(key, value, size, warm=True)
+        return self.put(key, value, size, warm=True)
 
     def pop(self, key: bytes) -> V | None:
         """Removes and returns a value."""
@@ -190,11 +228,13 @@ class S3FifoShelf(Generic[V]):
             return None
         value, node.value = node.value, None
         self._forget(node)
-        self._left += 1
-        if self._left > 64 + len(self._nodes):
+        if value is not None:
+            self._told_left(value)
+        self._empty += 1
+        if self._empty > 64 + len(self._nodes):
             self._small = deque(node for node in self._small if node.value is not None)
             self._main = deque(node for node in self._main if node.value is not None)
-            self._left = 0
+            self._empty = 0
         return value
 
     def items(self) -> Iterator[tuple[bytes, V]]:
@@ -205,32 +245,6 @@ class S3FifoShelf(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._nodes)
-
-    def _put(self, key: bytes, value: V, size: int, warm: bool) -> bool:
-        asked = self._asked(key)
-        self.pop(key)
-        if size > self.budget:
-            return False
-        while self.used + size > self.budget:
-            self._evict()
-        # While there is room the small queue takes no more than its share, as libCacheSim has it:
-        # what comes before the first eviction is not sorted out yet.
-        is_ghost = key[:8] in self._ghosts
-        self._ghosts.discard(key[:8])
-        full = self._small_used + size > self.SMALL_SHARE * self.budget
-        filling = full and not self._has_evicted
-        node = _Node(key, value, size, warm or is_ghost or asked > 0 or filling)
-        node.asked = asked
-        self._nodes[key] = node
-        self.used += size
-        (self._main if node.in_main else self._small).append(node)
-        if not node.in_main:
-            self._small_used += size
-        return True
-
-    def _asked(self, key: bytes) -> int:
-        node = self._nodes.get(key)
-        return 0 if node is None else node.asked
 
     def _evict(self) -> None:
         """Evicts one value, or moves one on."""
@@ -244,7 +258,7 @@ class S3FifoShelf(Generic[V]):
     def _evict_small(self) -> None:
         node = self._small.popleft()
         if node.value is None:
-            self._left -= 1
+            self._empty -= 1
         elif node.asked:
             self._small_used -= node.size
             node.in_main, node.asked = True, 0
@@ -256,7 +270,7 @@ class S3FifoShelf(Generic[V]):
     def _evict_main(self) -> None:
         node = self._main.popleft()
         if node.value is None:
-            self._left -= 1
+            self._empty -= 1
         elif node.asked:
             node.asked -= 1
             self._main.append(node)
@@ -268,6 +282,7 @@ class S3FifoShelf(Generic[V]):
         node.value = None
         self._forget(node)
         self._evicted(value)
+        self._told_left(value)
 
     def _forget(self, node: _Node[V]) -> None:
         self.used -= node.size
@@ -281,14 +296,16 @@ class S3FifoShelf(Generic[V]):
             self._ghosts.discard(self._ghost_queue.popleft())
 
 
-def make_shelf(name: str, budget: int, evicted: Evicted[V] = _ignore) -> Shelf[V]:
-    """Returns a shelf by the name of its rule: `lru` or `s3fifo`.
+def make_shelf(
+    name: str, budget: int, evicted: Told[V] = _ignore, left: Told[V] = _ignore
+) -> Shelf[V]:
+    """Returns a shelf by the name of its rule: `lru` or `s3fifo`; the rest as they have it.
 
     Raises:
         ConfigError: no such rule.
     """
     if name == "lru":
-        return LruShelf(budget, evicted)
+        return LruShelf(budget, evicted, left)
     if name == "s3fifo":
-        return S3FifoShelf(budget, evicted)
+        return S3FifoShelf(budget, evicted, left)
     raise ConfigError(f"no eviction rule {name!r}; choose `lru` or `s3fifo`")

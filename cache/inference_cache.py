@@ -14,35 +14,24 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tfx_encore.cache.cache_policy import CachePolicy
+from tfx_encore.cache.computing import Computing
 from tfx_encore.cache.entry import Entry, LocalStore, RemoteStore
 from tfx_encore.cache.invalidation import InvalidationState, needs_erasure
+from tfx_encore.cache.leasing import Lease, Leasing
 from tfx_encore.cache.lookup import Lookup
 from tfx_encore.cache.observer import CacheObserver
-from tfx_encore.cache.row_request import (
-    COMPUTED,
-    Answer,
-    Compute,
-    Computed,
-    RowRequest,
-    Transform,
-    TransformedRow,
-)
-from tfx_encore.cache.single_flight import SingleFlight, wait_for_all
+from tfx_encore.cache.row_request import Answer, Compute, RowRequest, Transform, TransformedRow
+from tfx_encore.cache.single_flight import SingleFlight
+from tfx_encore.cache.stats import TierStats
 from tfx_encore.cache.tiers import LocalTier, RemoteTier
-from tfx_encore.schemas.errors import EncoreError, ModelError, StoreUnavailableError
+from tfx_encore.schemas.errors import ConfigError, EncoreError, StoreUnavailableError
 from tfx_encore.schemas.records import InvalidationRecord
 
-
-class _Flight(NamedTuple):
-    """What is computed at most once at a time: a row as of a generation."""
-
-    key: bytes
-    row: bytes
-    generation: int | None
-
+_Flight = tuple[bytes, bytes, "int | None"]
+"""What is computed at most once at a time: key and row, as of a generation."""
 
 _Flights = dict[_Flight, RowRequest]
 
@@ -59,10 +48,15 @@ class InferenceCache:
             `cache.follower.Follower` keeps.
         transform: makes transformed rows where the release certifies that the model reads nothing
             else.
+        lease: of the processes that share `remote`, has one compute a row while the others wait,
+            as `cache.redis_lease.RedisLease`; by default each computes what it misses.
         observer: told what happens, for metrics.
         wall_clock: seconds since 1970, for expiry.
         steady_clock: seconds, never going back, for circuit breakers and costs.
         chance: uniform in [0, 1), for jitter and early refresh.
+
+    Raises:
+        ConfigError: a lease without a remote tier.
     """
 
     def __init__(
@@ -74,6 +68,7 @@ class InferenceCache:
         policy: CachePolicy | None = None,
         state: InvalidationState | None = None,
         transform: Transform | None = None,
+        lease: Lease | None = None,
         observer: CacheObserver | None = None,
         wall_clock: Callable[[], float] = time.time,
         steady_clock: Callable[[], float] = time.monotonic,
@@ -100,8 +95,19 @@ class InferenceCache:
             observer=self._observer,
             wall_clock=wall_clock,
         )
+        self._computing = Computing(
+            model,
+            self.policy,
+            self.state,
+            self._lookup,
+            observer=self._observer,
+            wall_clock=wall_clock,
+            steady_clock=steady_clock,
+            chance=chance,
+        )
+        self._leasing = self._leases(lease)
         self._flights: SingleFlight[_Flight, Answer] = SingleFlight()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], _Flights] = {}
         self._refreshes = 0
         # Outside this window nothing is due: spares most hits a logarithm.
         self._early = self.policy.refresh_window(0.0)
@@ -132,6 +138,24 @@ class InferenceCache:
         self._lookup.count_hit(answer)
         return answer
 
+    def find_all(self, rows: Sequence[RowRequest]) -> list[Answer] | None:
+        """Returns the answers to all rows if the local tiers have every one, as `find` does.
+
+        Hits are counted only then; otherwise they are when `get_or_compute` finds them again.
+        """
+        if not self.state.is_current():
+            return None
+        now = self._wall_clock()
+        answers = []
+        for row in rows:
+            answer = self._lookup.find(row, now)
+            if answer is None or self._is_due(answer.entry, now):
+                return None
+            answers.append(answer)
+        for answer in answers:
+            self._lookup.count_hit(answer)
+        return answers
+
     async def get_or_compute(self, rows: Sequence[RowRequest], compute: Compute) -> list[Answer]:
         """Answers rows, in their order.
 
@@ -145,12 +169,12 @@ class InferenceCache:
             Exception: whatever `compute` raised; it reaches everyone who waits for those rows.
         """
         changes = self.state.changes
-        answers = self._find_all(rows, compute)
-        missing = [place for place, answer in enumerate(answers) if answer is None]
-        if missing:
-            await self._fill(rows, answers, missing, compute)
-        found = [answer for answer in answers if answer is not None]
-        if missing and self.state.changes != changes:
+        answers, missing = self._find_all(rows, compute)
+        if not missing:
+            return answers  # type: ignore[return-value]
+        await self._fill(rows, answers, missing, compute)
+        found: list[Answer] = answers  # type: ignore[assignment]
+        if self.state.changes != changes:
             await self._replace_withdrawn(rows, found, compute)
         return found
 
@@ -184,6 +208,37 @@ class InferenceCache:
         """
         await self._in_every_tier(lambda tier: tier.clear(fingerprint))
 
+    def stats(self) -> list[TierStats]:
+        """Returns what each tier holds and has given, in the order in which they are asked; cheap.
+
+        A file that other processes write is counted as a whole.
+        """
+        found = [tier.stats() for tier in self.local]
+        return [*found, self.remote.stats()] if self.remote else found
+
+    async def fingerprints(self) -> dict[str, dict[str, int]]:
+        """Returns local tier -> fingerprint -> entries; may look at every entry of a file.
+
+        Raises:
+            StoreUnavailableError: a tier cannot be looked at now.
+        """
+        return {tier.name: await tier.fingerprints() for tier in self.local}
+
+    async def sample(self, count: int, fingerprint: str | None = None) -> dict[str, list[Entry]]:
+        """Returns local tier -> up to `count` of its entries at random; may look at all of them.
+
+        What is found has not been judged: it may be expired or withdrawn, and an entry kept by its
+        transformed row has that as its row.
+
+        Args:
+            count: how many of each tier.
+            fingerprint: whose; None for any.
+
+        Raises:
+            StoreUnavailableError: a tier cannot be looked at now.
+        """
+        return {tier.name: await tier.sample(count, fingerprint) for tier in self.local}
+
     async def drain(self) -> None:
         """Waits for computations, refreshes and writes that are under way."""
         while self._tasks:
@@ -201,22 +256,32 @@ class InferenceCache:
         for tier in self.local:
             tier.close()
 
-    def _find_all(self, rows: Sequence[RowRequest], compute: Compute) -> list[Answer | None]:
-        """What the local tiers know; rows due for early refresh are computed in the background."""
+    def _find_all(
+        self, rows: Sequence[RowRequest], compute: Compute
+    ) -> tuple[list[Answer | None], list[int]]:
+        """What the local tiers know, and the places of what they do not.
+
+        Rows due for early refresh are computed in the background.
+        """
         if not self.state.is_current():
             self._observer.withheld(len(rows))
-            return [None] * len(rows)
+            return [None] * len(rows), list(range(len(rows)))
         now = self._wall_clock()
-        answers = [self._lookup.find(row, now) for row in rows]
-        due = []
-        for row, answer in zip(rows, answers, strict=True):
-            if answer is not None:
-                self._lookup.count_hit(answer)
-                if self._is_due(answer.entry, now):
-                    due.append(row)
+        find = self._lookup.find
+        answers: list[Answer | None] = []
+        missing, due = [], []
+        for place, row in enumerate(rows):
+            answer = find(row, now)
+            answers.append(answer)
+            if answer is None:
+                missing.append(place)
+                continue
+            self._lookup.count_hit(answer)
+            if self._is_due(answer.entry, now):
+                due.append(row)
         if due:
             self._refresh(due, compute)
-        return answers
+        return answers, missing
 
     # --- what is in no local tier ----------------------------------------------------------------
 
@@ -228,44 +293,56 @@ class InferenceCache:
         compute: Compute,
     ) -> None:
         generation = self.state.generation
-        of_place = [_Flight(rows[at].key, rows[at].row, generation) for at in missing]
-        flights = {flight: rows[at] for flight, at in zip(of_place, missing, strict=True)}
-        mine, futures = self._flights.join(flights)
+        of_place: list[_Flight] = []
+        flights: _Flights = {}
+        for at in missing:
+            request = rows[at]
+            flight = (request.key, request.row, generation)
+            of_place.append(flight)
+            flights.setdefault(flight, request)
+        mine, wait = self._flights.join(flights)
         self._observer.missed(len(missing))
         if len(mine) < len(missing):
             self._observer.coalesced(len(missing) - len(mine))
         if mine:
-            begun = {flight: flights[flight] for flight in mine}
+            alone = len(mine) == len(flights)
+            begun = flights if alone else {flight: flights[flight] for flight in mine}
             self._begin(self._settle(begun, compute), begun)
-        results = dict(zip(flights, await wait_for_all(futures), strict=True))
-        for at, flight in zip(missing, of_place, strict=True):
-            answers[at] = results[flight]
+        results = await wait.results()
+        if len(flights) < len(missing):
+            of_flight = dict(zip(flights, results, strict=True))
+            results = [of_flight[flight] for flight in of_place]
+        for at, answer in zip(missing, results, strict=True):
+            answers[at] = answer
 
     def _begin(self, work: Coroutine[Any, Any, None], flights: _Flights) -> None:
         """Runs work that outlives the caller, so that its cancellation stops nobody else's."""
-
-        def end(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if task.cancelled():
-                self._flights.fail(flights, EncoreError("the cache was closed meanwhile"))
-
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(end)
+        self._tasks[task] = flights
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        flights = self._tasks.pop(task)
+        if task.cancelled():
+            self._flights.fail(flights, EncoreError("the cache was closed meanwhile"))
 
     async def _settle(self, flights: _Flights, compute: Compute) -> None:
         """Answers everyone who waits for these flights, by the slower tiers or by the model."""
         left = flights
-        shared: dict[_Flight, TransformedRow | None] = {}
+        made: list[TransformedRow | None] = []
         try:
-            if self.state.is_current():
+            if self._lookup.has_slower and self.state.is_current():
                 left = self._take(left, await self._lookup.find_remote(list(left.values())))
                 requests = list(left.values())
                 made = await self._lookup.transformed(requests)
-                shared = dict(zip(left, made, strict=True))
-                left = self._take(left, await self._lookup.find_transformed(requests, made))
-            if left:
-                await self._compute(left, shared, compute)
+                found = await self._lookup.find_transformed(requests, made)
+                made = [row for row, answer in zip(made, found, strict=True) if answer is None]
+                left = self._take(left, found)
+            if left and self._leasing is not None:
+                left = dict(left)
+                await self._compute_leased(left, made, compute)
+            elif left:
+                await self._compute(left, made, compute)
         except Exception as error:  # noqa: BLE001 - it is raised where the answers are waited for
             # What was settled may be under way again, for somebody else.
             self._flights.fail(left, error)
@@ -281,70 +358,42 @@ class InferenceCache:
             if answer is None
         }
 
-    # --- computing -------------------------------------------------------------------------------
-
-    async def _compute(
-        self, left: _Flights, shared: dict[_Flight, TransformedRow | None], compute: Compute
-    ) -> None:
-        rows = [shared.get(flight) for flight in left]
-        answers = await self._call(list(left.values()), compute, rows)
-        for flight, answer in zip(left, answers, strict=True):
-            self._flights.settle(flight, answer)
-
-    async def _call(
-        self,
-        requests: Sequence[RowRequest],
-        compute: Compute,
-        shared: Sequence[TransformedRow | None],
-    ) -> list[Answer]:
-        """Calls the model once and keeps what it says.
-
-        What is stored bears the generation from before the call, so that a record applied while it
-        ran withdraws it.
-        """
-        generation = self.state.generation
-        begun = self._steady_clock()
-        results = await compute(requests)
-        seconds = max(self._steady_clock() - begun, 0.0)
-        _check(requests, results)
-        self._observer.computed(len(requests), seconds)
-        now, cost = self._wall_clock(), seconds * 1e6 / len(requests)
-        entries = [
-            self._entry(request, result, generation or 0, now, cost)
-            for request, result in zip(requests, results, strict=True)
-        ]
-        if generation is not None:
-            copies = [
-                entry._replace(key=row.key, row=row.row)
-                for entry, row in zip(entries, shared, strict=True)
-                if row is not None
-            ]
-            self._keep([*entries, *copies], now)
-        return [Answer(entry, COMPUTED) for entry in entries]
-
-    def _entry(
-        self, request: RowRequest, result: Computed, generation: int, now: float, cost: float
-    ) -> Entry:
-        if result.kind == "rejection":
-            end = self.policy.rejection_expires_at(now, self._chance())
-        else:
-            end = self.policy.expires_at(self.model, request.signature, now, self._chance())
-        return Entry(
-            *(request.key, request.row, result.answer, request.fingerprint, result.kind),
-            *(generation, now, end, cost),
+    def _leases(self, lease: Lease | None) -> Leasing | None:
+        if lease is None:
+            return None
+        if self.remote is None:
+            raise ConfigError(f"model {self.model!r}: a lease needs a remote tier to wait for")
+        return Leasing(
+            lease,
+            self.remote,
+            self._lookup,
+            self._computing,
+            state=self.state,
+            observer=self._observer,
         )
 
-    def _keep(self, entries: Sequence[Entry], now: float) -> None:
-        most = self.policy.max_entry_bytes
-        fitting = [
-            entry
-            for entry in entries
-            if entry.size <= most and (not entry.expires_at or entry.expires_at > now)
-        ]
-        kept = [entry for entry in fitting if self.state.is_valid(entry)]
-        if len(kept) < len(fitting):
-            self._observer.not_stored(len(fitting) - len(kept))
-        self._lookup.keep(kept)
+    async def _compute_leased(
+        self, left: _Flights, shared: Sequence[TransformedRow | None], compute: Compute
+    ) -> None:
+        """The same, each row as soon as it is there; what is settled leaves `left`."""
+        flights, requests = list(left), list(left.values())
+        leasing = self._leasing
+        if leasing is None or not leasing.serves(requests):
+            await self._compute(left, shared, compute)
+            return
+
+        def settle(place: int, answer: Answer) -> None:
+            del left[flights[place]]
+            self._flights.settle(flights[place], answer)
+
+        await leasing.call(requests, compute, shared, settle)
+
+    async def _compute(
+        self, left: _Flights, shared: Sequence[TransformedRow | None], compute: Compute
+    ) -> None:
+        answers, _ = await self._computing.call(list(left.values()), compute, shared)
+        for flight, answer in zip(left, answers, strict=True):
+            self._flights.settle(flight, answer)
 
     async def _replace_withdrawn(
         self, rows: Sequence[RowRequest], answers: list[Answer], compute: Compute
@@ -358,8 +407,8 @@ class InferenceCache:
         if not withdrawn:
             return
         requests = {(rows[place].key, rows[place].row): rows[place] for place in withdrawn}
-        fresh = await self._call(list(requests.values()), compute, [None] * len(requests))
-        of_row = dict(zip(requests, fresh, strict=True))
+        made, _ = await self._computing.call(list(requests.values()), compute)
+        of_row = dict(zip(requests, made, strict=True))
         for place in withdrawn:
             answers[place] = of_row[rows[place].key, rows[place].row]
 
@@ -367,7 +416,8 @@ class InferenceCache:
 
     def _is_due(self, entry: Entry, now: float) -> bool:
         expires_at = entry.expires_at
-        if not expires_at or expires_at - now > max(self._early, self._eager * entry.cost_us):
+        left = expires_at - now
+        if not expires_at or (left > self._early and left > self._eager * entry.cost_us):
             return False
         return self.policy.is_due(expires_at, entry.cost_us, now, self._chance())
 
@@ -376,8 +426,8 @@ class InferenceCache:
         if self._refreshes >= self.policy.max_refreshes:
             return
         generation = self.state.generation
-        flights = {_Flight(row.key, row.row, generation): row for row in rows}
-        mine, _ = self._flights.join(flights)
+        flights = {(row.key, row.row, generation): row for row in rows}
+        mine = self._flights.begin(flights)
         if mine:
             self._refreshes += 1
             self._observer.refreshing(len(mine))
@@ -386,7 +436,7 @@ class InferenceCache:
 
     async def _refresh_rows(self, flights: _Flights, compute: Compute) -> None:
         try:
-            await self._compute(flights, {}, compute)
+            await self._compute(flights, (), compute)
         except Exception as error:  # noqa: BLE001 - the present answer stays until it expires
             self._flights.fail(flights, error)
         finally:
@@ -403,15 +453,3 @@ class InferenceCache:
         if failures:
             told = "; ".join(str(failure) for failure in failures)
             raise StoreUnavailableError(f"model {self.model!r}: {told}") from failures[0]
-
-
-def _check(requests: Sequence[RowRequest], results: Sequence[Computed]) -> None:
-    """Refuses answers that are not one for each row, from the model that was asked."""
-    if len(results) != len(requests):
-        raise ModelError(f"the model gave {len(results)} answers for {len(requests)} rows")
-    for request, result in zip(requests, results, strict=True):
-        if result.fingerprint != request.fingerprint:
-            raise ModelError(
-                f"model {result.fingerprint!r} answered a row that was asked of "
-                f"{request.fingerprint!r}; send each row to the model that it names"
-            )

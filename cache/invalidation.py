@@ -160,6 +160,12 @@ class InvalidationState:
             return True
         return not self._withdrawn(entry, generation)
 
+    def judged(self, entry: Entry) -> Entry | None:
+        """Returns a valid entry as `stamped` leaves it, None for one that is not."""
+        if self._established and self._highest <= entry.generation <= self._applied:
+            return entry  # what the two below would say, at once
+        return self.stamped(entry) if self.is_valid(entry) else None
+
     def stamped(self, entry: Entry) -> Entry:
         """Returns a valid entry with the present generation, so that it is quick to judge again."""
         if entry.generation >= self._highest or self._highest > self._applied:

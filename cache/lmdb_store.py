@@ -16,8 +16,10 @@ import os
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ _BATCH_ENTRIES = 256
 _BYTES_PER_BATCHED = 128 * 1024  # of budget: each entry written makes LMDB copy some pages
 _EVICTED_AT_ONCE = 16
 _PENDING_ENTRIES = 4096
+_READ_AT_ONCE = 256
 _RETRY_SECONDS = 5.0
 _KEY_BYTES = 400  # LMDB takes keys of up to 511 bytes, a rank included
 _RANK = struct.Struct(">Q")
@@ -192,6 +195,54 @@ class LmdbStore:
             self._retired.append(self._file)
             self._file = new
         return count
+
+    def fingerprints(self) -> dict[str, int]:
+        """Returns how many entries there are of each fingerprint; reads all of them."""
+        return dict(Counter(entry.fingerprint for entry in self._walk(b"")))
+
+    def sample(self, count: int, fingerprint: str | None = None) -> list[Entry]:
+        """Returns up to `count` entries, of one fingerprint or of all, from a place at random on.
+
+        Keys are digests, so that neighbours have nothing in common. Reads all entries if there are
+        not so many of the fingerprint.
+        """
+        start = os.urandom(32)
+        walk = chain(self._walk(start), takewhile(lambda e: e.key < start, self._walk(b"")))
+        fitting = (entry for entry in walk if fingerprint in (None, entry.fingerprint))
+        return list(islice(fitting, count))
+
+    def _walk(self, start: bytes) -> Iterator[Entry]:
+        """Yields what has been written, from a key on, in their order; from any thread."""
+        self.flush()
+        at: bytes | None = start
+        while at is not None:
+            found, at = self._some_from(at)
+            yield from found
+
+    def _some_from(self, start: bytes) -> tuple[list[Entry], bytes | None]:
+        """Entries from a key on, and where to go on; None at the end, or if the file is damaged.
+
+        A long reading would keep LMDB from using its pages again, and the writer waits meanwhile.
+        """
+        found: list[Entry] = []
+        with self._writing:
+            if self._must_reopen:
+                return found, None
+            file = self._file
+            try:
+                with file.env.begin(db=file.entries) as txn, txn.cursor() as cursor:
+                    if not cursor.set_range(start):
+                        return found, None
+                    items: Any = islice(cursor.iternext(), _READ_AT_ONCE)
+                    key = None
+                    for key, value in items:
+                        entry = self._decode(value[RANK_BYTES:], key)
+                        if entry is not None:
+                            found.append(entry)
+            except lmdb.Error as error:
+                self._note(error)
+                return found, None
+        return found, None if key is None else key + b"\0"
 
     def __len__(self) -> int:
         with self._change:

@@ -7,6 +7,7 @@ that it is quick to judge the next time.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from tfx_encore.cache.entry import Entry
@@ -15,6 +16,8 @@ from tfx_encore.cache.observer import CacheObserver, HitKind
 from tfx_encore.cache.row_request import Answer, RowRequest, Transform, TransformedRow
 from tfx_encore.cache.selection import is_transformed
 from tfx_encore.cache.tiers import LocalTier, RemoteTier
+
+_new = tuple.__new__  # what Answer(...) does, without its call; for each hit
 
 
 class Lookup:
@@ -41,25 +44,27 @@ class Lookup:
     ) -> None:
         self.local = list(local)
         self.remote = remote
+        self._tiers = {tier.name: tier for tier in [*self.local, *([remote] if remote else [])]}
         self._state = state
         self._transform = transform
         self._observer = observer
         self._wall_clock = wall_clock
+        self.has_slower = remote is not None or transform is not None
 
     def find(self, request: RowRequest, now: float) -> Answer | None:
         """Returns the answer that a local tier has; the hit is not counted yet."""
-        key = request.key
+        key, row, fingerprint, _, _ = request
         for place, tier in enumerate(self.local):
             entry = tier.get(key)
             if entry is None:
                 continue
-            kept = self._fitting(entry, request.row, request.fingerprint, now, tier)
+            kept = self._fitting(entry, row, fingerprint, now, tier)
             if kept is None:
                 continue
             if place or kept is not entry:
                 for faster in self.local[: max(place, 1)]:
                     faster.put(kept)
-            return Answer(kept, tier.name)
+            return _new(Answer, (kept, tier.name, "raw"))
         return None
 
     async def find_remote(self, requests: Sequence[RowRequest]) -> list[Answer | None]:
@@ -112,18 +117,23 @@ class Lookup:
                 answers[place] = self._share(requests[place], row, entry, now, self.remote)
         return answers
 
-    def keep(self, entries: Sequence[Entry]) -> None:
-        """Puts entries into every tier; into the remote one without waiting."""
+    def keep(self, entries: Sequence[Entry]) -> asyncio.Task[None] | None:
+        """Puts entries into every tier; returns the write to the remote one, which is under way."""
         for tier in self.local:
             for entry in entries:
                 tier.put(entry)
-        if self.remote is not None:
-            self.remote.put_later(entries, self._state.is_valid)
+        if self.remote is None:
+            return None
+        return self.remote.put_later(entries, self._state.is_valid)
 
     def count_hit(self, answer: Answer) -> None:
         """Tells the observer of a hit."""
-        kind: HitKind = "negative" if answer.entry.kind == "rejection" else answer.matched
-        self._observer.hit(answer.source, kind)
+        entry, source, matched = answer
+        tier = self._tiers[source]
+        tier.hits += 1
+        tier.hit_bytes += len(entry.answer)
+        kind: HitKind = "negative" if entry.kind == "rejection" else matched
+        self._observer.hit(source, kind)
 
     def _fitting(
         self,
@@ -136,14 +146,15 @@ class Lookup:
         """The entry, stamped with the present generation, if it answers this row now."""
         if entry.row != row or entry.fingerprint != fingerprint:
             return None
-        if entry.expires_at and entry.expires_at <= now:
+        expires_at = entry.expires_at
+        if expires_at and expires_at <= now:
             return None
-        if not self._state.is_valid(entry):
+        kept = self._state.judged(entry)
+        if kept is None:
             self._observer.withdrawn(tier.name)
             if isinstance(tier, LocalTier) and entry.generation <= self._state.applied:
                 tier.drop(entry.key)
-            return None
-        return self._state.stamped(entry)
+        return kept
 
     def _share_local(self, request: RowRequest, row: TransformedRow, now: float) -> Answer | None:
         shared = (self._share(request, row, tier.get(row.key), now, tier) for tier in self.local)

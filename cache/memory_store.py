@@ -5,13 +5,14 @@ Its contract is `cache.entry.LocalStore`; used from one thread, the event loop's
 
 from __future__ import annotations
 
+import random
 import struct
 import sys
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 from tfx_encore.cache.entry import Entry
-from tfx_encore.cache.eviction import make_shelf
+from tfx_encore.cache.eviction import Shelf, make_shelf
 
 # Bytes that an entry takes beyond its own byte strings (their object headers included): tuple,
 # numbers, node, places in dictionary, queue and ghost list. Measured on CPython 3.10 with
@@ -19,6 +20,10 @@ from tfx_encore.cache.eviction import make_shelf
 _OVERHEAD = {("lru", False): 715, ("s3fifo", False): 560, ("lru", True): 420, ("s3fifo", True): 350}
 
 _PACKED = struct.Struct("<HBQddfI")
+_READ = _PACKED.unpack_from
+_PACKED_SIZE = _PACKED.size
+_new = tuple.__new__  # what Entry(...) does, without its call; for each hit
+_BYTES_HEADER = sys.getsizeof(b"")
 _KINDS: tuple[Literal["answer", "rejection"], ...] = ("answer", "rejection")
 
 
@@ -52,20 +57,25 @@ class MemoryStore:
         self.budget_bytes = budget_bytes
         self._max_entry = budget_bytes if max_entry_bytes is None else max_entry_bytes
         self._packed = packed
-        self._overhead = _OVERHEAD[(eviction, packed)]
+        # Beside its bytes: what the entry takes, and the headers of two or three byte strings.
+        self._overhead = _OVERHEAD[(eviction, packed)] + (
+            2 * _BYTES_HEADER + _PACKED.size if packed else 3 * _BYTES_HEADER
+        )
         self._on_evict = on_evict
         self.evictions = 0
         self._names: list[str] = []
         self._places: dict[str, int] = {}
-        self._shelf = make_shelf(eviction, budget_bytes, self._evicted)
+        self._counts: list[int] = []  # entries of each name
+        left = self._packed_left if packed else self._left
+        self._shelf: Shelf[Any] = make_shelf(eviction, budget_bytes, self._evicted, left)
         self._read = self._shelf.get
 
     def get(self, key: bytes) -> Entry | None:
         """Returns the entry under `key`, or None."""
         value = self._read(key)
         if value is None or not self._packed:
-            return value  # type: ignore[return-value]
-        return self._unpack(key, value)  # type: ignore[arg-type]
+            return value
+        return self._unpack(key, value)
 
     def put(self, entry: Entry) -> bool:
         """Keeps an entry, replacing one of the same key; False if it is too large to keep."""
@@ -85,19 +95,18 @@ class MemoryStore:
 
     def erase(self, covered: Callable[[Entry], bool]) -> int:
         """Removes the entries for which `covered` is true; returns how many."""
-        if self._packed:
-            doomed = [
-                key
-                for key, value in self._shelf.items()
-                if covered(self._unpack(key, value))  # type: ignore[arg-type]
-            ]
-        else:
-            doomed = [
-                key
-                for key, value in self._shelf.items()
-                if covered(value)  # type: ignore[arg-type]
-            ]
-        return self.remove(doomed)
+        return self.remove([entry.key for entry in self._entries() if covered(entry)])
+
+    def fingerprints(self) -> dict[str, int]:
+        """Returns how many entries there are of each fingerprint; counted all along."""
+        counts = zip(self._names, self._counts, strict=True)
+        return {name: count for name, count in counts if count}
+
+    def sample(self, count: int, fingerprint: str | None = None) -> list[Entry]:
+        """Returns up to `count` entries at random, of one fingerprint or of all; looks at all."""
+        keys = [e.key for e in self._entries() if fingerprint in (None, e.fingerprint)]
+        chosen = set(random.sample(keys, min(count, len(keys))))
+        return [entry for entry in self._entries() if entry.key in chosen]
 
     def __len__(self) -> int:
         return len(self._shelf)
@@ -112,50 +121,71 @@ class MemoryStore:
         self.clear()
 
     def _put(self, entry: Entry, warm: bool) -> bool:
-        if entry.size > self._max_entry:
-            self._shelf.pop(entry.key)
+        key, row, answer, fingerprint = entry[:4]
+        size = len(key) + len(row) + len(answer)
+        if size > self._max_entry:
+            self._shelf.pop(key)
             return False
-        value = self._pack(entry) if self._packed else self._shared(entry)
-        size = self._overhead + sys.getsizeof(entry.key) + _size(value)
+        place = self._places.get(fingerprint)
+        if place is None:
+            place = self._places[fingerprint] = len(self._names)
+            self._names.append(fingerprint)
+            self._counts.append(0)
+        value: object = entry
+        if self._packed:
+            value = self._pack(entry, place)
+        elif (name := self._names[place]) is not fingerprint:
+            value = entry._replace(fingerprint=name)  # one copy for all entries
         put = self._shelf.put_warm if warm else self._shelf.put
-        return put(entry.key, value, size)
+        kept = put(key, value, size + self._overhead)
+        self._counts[place] += kept
+        return kept
+
+    def _entries(self) -> Iterator[Entry]:
+        """Yields all; looking does not count as asking."""
+        if not self._packed:
+            return (value for _, value in self._shelf.items())
+        return (self._unpack(key, value) for key, value in self._shelf.items())
 
     def _evicted(self, _: object) -> None:
         self.evictions += 1
         if self._on_evict is not None:
             self._on_evict(1)
 
-    def _place(self, fingerprint: str) -> int:
-        place = self._places.get(fingerprint)
-        if place is None:
-            place = self._places[fingerprint] = len(self._names)
-            self._names.append(fingerprint)
-        return place
+    def _left(self, value: Entry) -> None:
+        self._counts[self._places[value.fingerprint]] -= 1
 
-    def _shared(self, entry: Entry) -> Entry:
-        """The entry with the one copy of its fingerprint that all entries share."""
-        name = self._names[self._place(entry.fingerprint)]
-        return entry if name is entry.fingerprint else entry._replace(fingerprint=name)
+    def _packed_left(self, value: bytes) -> None:
+        self._counts[value[0] | value[1] << 8] -= 1
 
-    def _pack(self, entry: Entry) -> bytes:
-        _, row, answer, fingerprint, kind, generation, computed_at, expires_at, cost_us = entry
+    @staticmethod
+    def _pack(entry: Entry, place: int) -> bytes:
+        _, row, answer, _, kind, generation, computed_at, expires_at, cost_us = entry
         head = _PACKED.pack(
-            *(self._place(fingerprint), _KINDS.index(kind), generation),
-            *(computed_at, expires_at, cost_us, len(row)),
+            place,
+            _KINDS.index(kind),
+            generation,
+            computed_at,
+            expires_at,
+            cost_us,
+            len(row),
         )
         return b"".join((head, row, answer))
 
     def _unpack(self, key: bytes, data: bytes) -> Entry:
-        place, kind, generation, computed_at, expires_at, cost_us, rows = _PACKED.unpack_from(data)
-        answer_at = _PACKED.size + rows
-        return Entry(
-            *(key, data[_PACKED.size : answer_at], data[answer_at:], self._names[place]),
-            *(_KINDS[kind], generation, computed_at, expires_at, cost_us),
+        place, kind, generation, computed_at, expires_at, cost_us, rows = _READ(data)
+        answer_at = _PACKED_SIZE + rows
+        return _new(
+            Entry,
+            (
+                key,
+                data[_PACKED_SIZE:answer_at],
+                data[answer_at:],
+                self._names[place],
+                _KINDS[kind],
+                generation,
+                computed_at,
+                expires_at,
+                cost_us,
+            ),
         )
-
-
-def _size(value: bytes | Entry) -> int:
-    """Bytes of the byte strings that a value holds beside its key, headers included."""
-    if isinstance(value, bytes):
-        return sys.getsizeof(value)
-    return sys.getsizeof(value.row) + sys.getsizeof(value.answer)

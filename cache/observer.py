@@ -34,6 +34,9 @@ class CacheObserver:
     def withdrawn(self, tier: str) -> None:
         """An entry was found that an invalidation record withdraws."""
 
+    def evicted(self, tier: str, entries: int) -> None:
+        """A local tier evicted entries for want of room; told at its next put, or look."""
+
     def not_stored(self, entries: int) -> None:
         """Answers came too late: an invalidation withdrew them while they were computed."""
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tfx_encore.cache.entry import Entry, RemoteStore
+from tfx_encore.cache.entry import Entry, SharedEntries
 from tfx_encore.cache.redis_client import RedisLink
 from tfx_encore.cache.redis_config import safe_name
 from tfx_encore.schemas.errors import StoreUnavailableError
@@ -97,7 +97,8 @@ class RedisLease:
             ("SET", self._name(key), token, "NX", "PX", self.policy.lease_ms)
             for key, token in asked
         ]
-        replies = await self._link.batch(commands, self._link.config.write_deadline_ms)
+        # Somebody waits for this before anything is computed: no longer than for a read.
+        replies = await self._link.batch(commands, self._link.config.read_deadline_ms)
         # A full or failing server refuses some: to compute those without a lease is right too.
         return [None if reply is None else held for held, reply in zip(asked, replies, strict=True)]
 
@@ -111,7 +112,13 @@ class RedisLease:
         replies = await self._link.batch(commands, self._link.config.write_deadline_ms)
         return sum(1 for reply in replies if reply == 1)
 
-    async def wait(self, keys: Sequence[bytes], store: RemoteStore) -> list[Entry | None]:
+    async def compute_once(
+        self, keys: Sequence[bytes], store: SharedEntries, compute: Compute
+    ) -> list[Entry]:
+        """As the function `compute_once`, under this lease."""
+        return await compute_once(keys, self, store, compute)
+
+    async def wait(self, keys: Sequence[bytes], store: SharedEntries) -> list[Entry | None]:
         """Waits for what others compute; None where the holder failed, died or took too long.
 
         Args:
@@ -149,7 +156,7 @@ class RedisLease:
 
 
 async def compute_once(
-    keys: Sequence[bytes], lease: RedisLease, store: RemoteStore, compute: Compute
+    keys: Sequence[bytes], lease: RedisLease, store: SharedEntries, compute: Compute
 ) -> list[Entry]:
     """Returns the entries of rows that were missed, computing those that no other process does.
 
@@ -177,7 +184,7 @@ async def compute_once(
 
 
 async def _compute_mine(
-    mine: Sequence[Held], lease: RedisLease, store: RemoteStore, compute: Compute
+    mine: Sequence[Held], lease: RedisLease, store: SharedEntries, compute: Compute
 ) -> dict[bytes, Entry]:
     found: dict[bytes, Entry] = {}
     try:
@@ -194,7 +201,7 @@ async def _compute_mine(
     return found
 
 
-async def _look(keys: Sequence[bytes], store: RemoteStore) -> dict[bytes, Entry]:
+async def _look(keys: Sequence[bytes], store: SharedEntries) -> dict[bytes, Entry]:
     try:
         entries = await store.get_many(keys)
     except StoreUnavailableError:

@@ -33,6 +33,9 @@ TAG_BYTES = 8
 _SCAN_COUNT = 512  # names that the server looks at in one step, about 0.3 ms of its time
 
 
+_READ_TO_ERASE = 64  # values in memory at once
+
+
 @dataclass
 class RedisCounts:
     """What happened since the store was made.
@@ -71,6 +74,10 @@ class RedisStore:
         environ: holds the passwords that `config` names.
         clock: seconds since 1970, for expiry.
 
+    Attributes:
+        read_seconds: no reading takes longer; said so that nobody else need see to it.
+        write_seconds: no writing does.
+
     Raises:
         ConfigError: a variable or a file that `config` names is missing.
     """
@@ -85,6 +92,8 @@ class RedisStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = "redis"
+        self.read_seconds = config.read_deadline_ms / 1000
+        self.write_seconds = config.write_deadline_ms / 1000
         self.counts = RedisCounts()
         self.link = RedisLink(config, environ)
         self._reads = JoinedReads(self.link)
@@ -162,6 +171,23 @@ class RedisStore:
             removed += await self._unlink(mine, self._config.socket_timeout_ms)
         return removed
 
+    async def erase(self, covered: Callable[[Entry], bool]) -> int:
+        """Removes the entries for which `covered` is true; returns how many names it removed.
+
+        What cannot be read as an entry is removed too: nobody can say that it is not covered. Walks
+        over all names as `clear` does, and reads the model's values, some at a time. What was
+        removed stays so if the server is lost on the way; what others put meanwhile may stay.
+
+        Raises:
+            StoreUnavailableError: the server was lost on the way; erase again.
+        """
+        removed = 0
+        async for names in self._scan():
+            for at in range(0, len(names), _READ_TO_ERASE):
+                doomed = await self._covered(names[at : at + _READ_TO_ERASE], covered)
+                removed += await self._unlink(doomed, self._config.socket_timeout_ms)
+        return removed
+
     async def usage(self) -> RedisUsage:
         """Counts the model's entries and their bytes; walks over all names, so not for each call.
 
@@ -192,6 +218,13 @@ class RedisStore:
 
     def _name(self, key: bytes) -> str:
         return self._prefix + key.hex()
+
+    def _key(self, name: bytes) -> bytes:
+        """The row key that a name stands for; empty, which is no entry's, if it is none of ours."""
+        try:
+            return bytes.fromhex(name[len(self._prefix) :].decode("ascii"))
+        except ValueError:
+            return b""
 
     def _decode(self, value: Any, key: bytes) -> Entry | None:
         entry = self._open(value, key) if isinstance(value, bytes) else None
@@ -243,6 +276,19 @@ class RedisStore:
         replies = await self.link.batch(commands, self._config.socket_timeout_ms)
         self.link.refuse_errors(replies)
         return [name for name, reply in zip(names, replies, strict=True) if reply == tag]
+
+    async def _covered(
+        self, names: Sequence[bytes], covered: Callable[[Entry], bool]
+    ) -> list[bytes]:
+        commands = [("GET", name) for name in names]
+        values = await self.link.batch(commands, self._config.socket_timeout_ms)
+        self.link.refuse_errors(values)
+        doomed = []
+        for name, value in zip(names, values, strict=True):
+            entry = self._open(value, self._key(name)) if isinstance(value, bytes) else None
+            if value is not None and (entry is None or covered(entry)):
+                doomed.append(name)
+        return doomed
 
     async def _scan(self) -> AsyncIterator[list[bytes]]:
         """Yields the names of the model's entries, some at a time; a name may come twice."""

@@ -97,7 +97,7 @@ def to_array(item: Cell) -> np.ndarray[Any, Any]:
         array = np.empty(_count(item.shape), dtype=object)
         array[:] = split_strings(item.data)
         return array.reshape(item.shape)
-    return np.frombuffer(item.data, dtype=_numpy_dtype(item.dtype)).reshape(item.shape)
+    return np.frombuffer(item.data, dtype=numpy_dtype(item.dtype)).reshape(item.shape)
 
 
 def encode_row(row: Row) -> bytes:
@@ -245,7 +245,7 @@ def _from_leaves(leaves: list[Any], shape: tuple[int, ...], dtype: str | None) -
     if dtype == STRING:
         return Cell(STRING, shape, join_strings([_to_bytes(leaf) for leaf in leaves]))
     _check_kinds(kinds, dtype)
-    target = _numpy_dtype(dtype)
+    target = numpy_dtype(dtype)
     try:
         if target.kind in "iu":
             info = np.iinfo(target)
@@ -270,7 +270,7 @@ def _natural_dtype(kinds: set[type]) -> str:
 
 
 def _check_kinds(kinds: set[type], dtype: str) -> None:
-    kind = _numpy_dtype(dtype).kind
+    kind = numpy_dtype(dtype).kind
     allowed: set[type] = {bool} if kind == "b" else {int} if kind in "iu" else {int, float}
     if kind == "c":
         allowed = {int, float, complex}
@@ -279,7 +279,13 @@ def _check_kinds(kinds: set[type], dtype: str) -> None:
         raise DataError(f"{sorted(item.__name__ for item in wrong)} where {dtype} is expected")
 
 
-def _numpy_dtype(dtype: str) -> np.dtype[Any]:
+@lru_cache(maxsize=64)
+def numpy_dtype(dtype: str) -> np.dtype[Any]:
+    """Returns the numpy dtype of a number's data, little-endian.
+
+    Raises:
+        DataError: it is no number's.
+    """
     if dtype not in _NUMBERS:
         raise DataError(f"dtype {dtype!r} has no canonical form")
     if dtype == "bfloat16":

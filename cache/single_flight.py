@@ -1,78 +1,102 @@
 """One computation for each thing asked for at once, within a process. asyncio, one event loop.
 
-Whoever asks first leads: it gets the futures to fill. Whoever asks while the answer is under way
-gets the same future. A failure reaches all of them. A caller that is cancelled leaves the others
-and the computation alone, as long as futures are waited for with `wait_for_all`, which never
-cancels them.
+Whoever asks first leads: it settles the flight. Whoever asks while the answer is under way waits
+for the same flight. A failure reaches all of them. Each caller waits on one future of its own,
+however many flights it waits for, so that a caller that is cancelled leaves the others and the
+computation alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
+class Wait(Generic[T]):
+    """A caller's wait for flights; filled by `SingleFlight`."""
+
+    __slots__ = ("_errors", "_future", "_left", "_results")
+
+    def __init__(self, flights: int) -> None:
+        self._left = flights
+        self._results: list[T | None] = [None] * flights
+        self._errors: dict[int, BaseException] | None = None
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def results(self) -> list[T]:
+        """Returns the results, once all are there; raises the first error in their order."""
+        if self._left:
+            await self._future
+        if self._errors:
+            raise self._errors[min(self._errors)]
+        return self._results  # type: ignore[return-value]
+
+    def succeed(self, place: int, result: T) -> None:
+        """Notes the result of one flight."""
+        self._results[place] = result
+        self._left -= 1
+        if not self._left and not self._future.done():
+            self._future.set_result(None)
+
+    def fail(self, place: int, error: BaseException) -> None:
+        """Notes the error of one flight."""
+        if self._errors is None:
+            self._errors = {}
+        self._errors[place] = error
+        self._left -= 1
+        if not self._left and not self._future.done():
+            self._future.set_result(None)
+
+
 class SingleFlight(Generic[K, T]):
-    """Futures of what is under way, by key."""
+    """Flights that are under way, by key: who waits for each, and where they want it."""
 
     def __init__(self) -> None:
-        self._flights: dict[K, asyncio.Future[T]] = {}
+        self._flights: dict[K, list[tuple[Wait[T], int]]] = {}
 
     def __len__(self) -> int:
         """How many keys are under way."""
         return len(self._flights)
 
-    def join(self, keys: Iterable[K]) -> tuple[list[K], list[asyncio.Future[T]]]:
+    def begin(self, keys: Iterable[K]) -> list[K]:
+        """Begins the flights that are not under way; the caller must settle them, in this order."""
+        mine = [key for key in keys if key not in self._flights]
+        for key in mine:
+            self._flights[key] = []
+        return mine
+
+    def join(self, keys: Collection[K]) -> tuple[list[K], Wait[T]]:
         """Joins flights, and begins those that are not under way.
 
         Args:
             keys: each key once.
 
         Returns:
-            The keys that this caller must settle, in their order, and a future for each key.
+            The keys that this caller must settle, in their order, and what it waits on for all.
         """
-        loop = asyncio.get_running_loop()
+        flights = self._flights
+        wait: Wait[T] = Wait(len(keys))
         mine: list[K] = []
-        futures = []
-        for key in keys:
-            future = self._flights.get(key)
-            if future is None:
-                future = self._flights[key] = loop.create_future()
-                future.add_done_callback(_retrieve)
+        for place, key in enumerate(keys):
+            waits = flights.get(key)
+            if waits is None:
+                flights[key] = [(wait, place)]
                 mine.append(key)
-            futures.append(future)
-        return mine, futures
+            else:
+                waits.append((wait, place))
+        return mine, wait
 
     def settle(self, key: K, result: T) -> None:
         """Gives all who wait for a key its result."""
-        future = self._flights.pop(key, None)
-        if future is not None and not future.done():
-            future.set_result(result)
+        for wait, place in self._flights.pop(key, ()):
+            wait.succeed(place, result)
 
     def fail(self, keys: Iterable[K], error: BaseException) -> None:
         """Gives all who wait for any of these keys the error; those settled before keep theirs."""
         for key in keys:
-            future = self._flights.pop(key, None)
-            if future is not None and not future.done():
-                future.set_exception(error)
-
-
-async def wait_for_all(futures: Sequence[asyncio.Future[T]]) -> list[T]:
-    """Returns the results in order, or raises the first error in order.
-
-    Cancelling the caller does not cancel the futures.
-    """
-    pending = [future for future in futures if not future.done()]
-    if pending:
-        await asyncio.wait(pending)
-    return [future.result() for future in futures]
-
-
-def _retrieve(future: asyncio.Future[T]) -> None:
-    """Looks at the error, so that asyncio does not report it where every caller was cancelled."""
-    if not future.cancelled():
-        future.exception()
+            for wait, place in self._flights.pop(key, ()):
+                wait.fail(place, error)

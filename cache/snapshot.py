@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tfx_encore.cache.answers import decode_answer
@@ -56,6 +57,8 @@ class SnapshotMeta:
         entries: number of answers.
         bytes: size of the files of entries.
         files: in the order of reading.
+        generation: sequence of the newest invalidation record of the model when the computing of
+            the answers began; records up to it do not withdraw them. 0 if nobody knew.
         format: of the files; a reader refuses one it does not know.
     """
 
@@ -65,6 +68,7 @@ class SnapshotMeta:
     entries: int
     bytes: int
     files: tuple[SnapshotFile, ...]
+    generation: Annotated[int, Field(ge=0, lt=2**63)] = 0
     format: int = SNAPSHOT_FORMAT
 
     def key_makers(self) -> tuple[KeyMaker, ...]:
@@ -112,8 +116,16 @@ class SnapshotWriter:
         fingerprint: str,
         signatures: Iterable[SignatureSpec],
         output_filter: Iterable[str] = (),
+        generation: int = 0,
     ) -> SnapshotMeta:
-        """Ends the last shard and writes `snapshot.json`; returns what it says."""
+        """Ends the last shard and writes `snapshot.json`; returns what it says.
+
+        Args:
+            fingerprint: of the model.
+            signatures: in the order of their indices.
+            output_filter: outputs kept; empty for all.
+            generation: see `SnapshotMeta`.
+        """
         self._end()
         meta = SnapshotMeta(
             fingerprint=fingerprint,
@@ -122,6 +134,7 @@ class SnapshotWriter:
             entries=sum(file.entries for file in self._files),
             bytes=sum(file.bytes for file in self._files),
             files=tuple(self._files),
+            generation=generation,
         )
         with self._open(f"{self._directory}/{META_FILE}", "wb") as file:
             file.write(to_json(meta, indent=2).encode() + b"\n")

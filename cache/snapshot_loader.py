@@ -46,7 +46,7 @@ async def load_snapshot(
     directory: str,
     fingerprint: str,
     *,
-    generation: int = 0,
+    generation: int | None = None,
     opener: Opener = open,
     wall_clock: Callable[[], float] = time.time,
     chance: Callable[[], float] = random.random,
@@ -60,8 +60,9 @@ async def load_snapshot(
         cache: of the model; its state must have been established.
         directory: of the snapshot.
         fingerprint: of the release that it is to warm.
-        generation: sequence of the newest record that had been applied when the answers were
-            computed; 0 if nobody knows: then every withdrawal in the ledger's history counts.
+        generation: sequence of the newest record of the model when the answers were computed;
+            by default what the snapshot says. 0 is "nobody knows": every withdrawal in the
+            ledger's history counts.
         opener: how files are opened.
         wall_clock: seconds since 1970.
         chance: uniform in [0, 1), for the jitter of lifetimes.
@@ -75,6 +76,7 @@ async def load_snapshot(
             f"{directory}: holds answers of {meta.fingerprint}, not of {fingerprint}; load the "
             "snapshot that was pushed with this release"
         )
+    stamp = meta.generation if generation is None else generation
     signatures = [spec.signature for spec in meta.signatures]
     fillers: list[_Filler] = [_Filler(tier, cache.policy.snapshot_share) for tier in cache.local]
 
@@ -83,7 +85,7 @@ async def load_snapshot(
         end = cache.policy.expires_at(cache.model, signature, now, chance())
         return Entry(
             *(item.key, item.row, item.answer, fingerprint, "answer"),
-            *(generation, now, end, float(item.cost)),
+            *(stamp, now, end, float(item.cost)),
         )
 
     entries = map(made, read_entries(directory, opener))

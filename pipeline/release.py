@@ -74,6 +74,7 @@ def release_components(config: ProjectConfig, inputs: ReleaseInputs) -> list[Bas
         request_log=inputs.request_log,
         schema=schema.outputs["schema"],
         policy=config.warmup.model_copy(update={"model_name": config.model}),
+        releases=inputs.releases,
     )
     pusher = VersionedPusher(
         model=trainer.outputs["model"],

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from tfx_encore.cache.answers import decode_answer, encode_answer, encode_bodies, open_answer
+from tfx_encore.cache.answers import (
+    decode_answer,
+    decode_batch,
+    encode_answer,
+    encode_bodies,
+    open_answer,
+    seal_answer,
+)
 from tfx_encore.cache.rows import cell, to_array
 from tfx_encore.cache.snapshot_block import cut
 from tfx_encore.schemas.errors import DataError
@@ -71,3 +78,55 @@ def test_a_pickle_is_not_an_answer():
 def test_outputs_without_a_row_for_each_row_are_refused():
     with pytest.raises(DataError, match="one row"):
         encode_bodies({"a": np.zeros(3), "b": np.zeros(2)})
+
+
+@given(batches(), st.randoms())
+def test_a_batch_of_answers_comes_back_as_the_arrays_it_was_made_of(outputs, chance):
+    answers = [seal_answer(body) for body in cut(*encode_bodies(outputs))]
+    # What was read before, of whatever layout, must not matter.
+    for answer in chance.sample(answers, len(answers)):
+        decode_answer(answer)
+    found = decode_batch(answers)
+    assert list(found) == sorted(outputs)
+    for name, array in found.items():
+        assert array.dtype == outputs[name].dtype
+        np.testing.assert_array_equal(array, outputs[name])
+
+
+def test_answers_of_the_same_size_and_other_layouts_are_told_apart():
+    rows = [
+        {name: cell(np.asarray(value))}
+        for name in ("left", "righ", "midd", "uppe", "lowe", "oute")
+        for value in (np.float32(1.5), np.int32(7), np.uint32(7))
+    ]
+    for row in [*rows, *reversed(rows), *rows]:
+        assert decode_answer(encode_answer(row)) == row
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("known", [True, False])
+def test_one_damaged_answer_in_a_batch_is_found(place, known):
+    answers = [encode_answer({"score": cell(np.float32(n))}) for n in range(3)]
+    if known:
+        decode_batch(answers)
+    for bit in range(8 * len(answers[0])):
+        broken = bytearray(answers[place])
+        broken[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(DataError):
+            decode_batch([*answers[:place], bytes(broken), *answers[place + 1 :]])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"score": cell(np.float64(1))},
+        {"score": cell(np.int32(1))},
+        {"other": cell(np.float32(1))},
+        {"score": cell(np.float32([1]))},
+    ],
+)
+def test_answers_that_do_not_fit_together_make_no_batch(other):
+    first = {"score": cell(np.float32(1))}
+    for answers in ([first, other], [first, first, other], [other, first]):
+        with pytest.raises(DataError, match="different models"):
+            decode_batch([encode_answer(row) for row in answers])

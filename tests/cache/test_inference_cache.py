@@ -276,6 +276,26 @@ def test_a_slow_remote_tier_is_not_waited_for(make, model, request_for, remote, 
     assert counts.seen["failed remote"] == 1
 
 
+def test_a_remote_tier_that_states_its_own_bounds_is_left_to_keep_them(
+    make, model, request_for, remote, counts
+):
+    remote.read_seconds = remote.write_seconds = 5.0
+    cache = make(remote=remote, policy={"remote_timeout_seconds": 0.001})
+    row = request_for(a=1)
+
+    async def play() -> str:
+        await make(remote=remote).get_or_compute([row], model)
+        await asyncio.sleep(0)
+        remote.gate = asyncio.Event()
+        task = asyncio.create_task(cache.get_or_compute([row], model))
+        await asyncio.sleep(0.05)
+        remote.gate.set()
+        return (await task)[0].source
+
+    assert asyncio.run(play()) == "remote"
+    assert "failed remote" not in counts.seen
+
+
 def test_writes_to_a_remote_tier_that_hangs_are_dropped_beyond_a_number(
     make, model, request_for, remote, counts
 ):

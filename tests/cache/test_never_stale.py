@@ -2,14 +2,15 @@
 
 Two processes share a remote tier; each follows the ledger at its own pace. The world changes only
 with a record: whatever a record withdraws, the model would answer otherwise from then on. Random
-sequences of requests, pushes, rollbacks, withdrawals, erasures, expiry, eviction, restarts, lost
-and stale tiers are played, and every answer is judged.
+sequences of requests, pushes, rollbacks, withdrawals, erasures, expiry, eviction, restarts, lost,
+stale and lying tiers are played, and every answer is judged: it says itself which model saw what of
+which row, in which state of the world and when. What the judge knows it has not from the cache.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from hypothesis import settings
@@ -36,11 +37,12 @@ from tfx_encore.schemas.records import (
 
 PAYMENTS = ["Cash", "Card"]
 FINGERPRINTS = ["f1", "f2"]
-ROWS = [(payment, hour) for payment in PAYMENTS for hour in range(2)]
+ROWS = [(payment, hour) for payment in PAYMENTS for hour in range(3)]
 KILLS = [Cause.DATA_DRIFT, Cause.MANUAL, Cause.ERASURE]
-BOUND = 60.0
+BOUND, LIFETIME = 60.0, 200.0
 
 
+SELECTORS = st.sampled_from(["keys", "slice", "fingerprint", "all"])
 SOME_ROWS = st.lists(st.sampled_from(ROWS), min_size=1, max_size=4)
 
 
@@ -50,18 +52,24 @@ def request_for(fingerprint: str, row: tuple[str, int]) -> RowRequest:
     return RowRequest(key, data, fingerprint, "s")
 
 
+def half_of(request: RowRequest) -> bytes:
+    """All that the model sees of a row where there is a transformation."""
+    hour = int(to_array(decode_row(request.row)["hour"]))
+    return encode_row({"half": cell(hour // 2)})
+
+
+def keys_of(fingerprint: str, row: tuple[str, int]) -> tuple[bytes, bytes]:
+    """The raw and the transformed key of a row."""
+    request = request_for(fingerprint, row)
+    return request.key, transformed_row(KeyMaker(fingerprint, "s"), half_of(request)).key
+
+
 async def transform(requests: Sequence[RowRequest]) -> list[Any]:
-    """The model sees half of the hour and nothing else."""
-    made = []
-    for request in requests:
-        hour = int(to_array(decode_row(request.row)["hour"]))
-        row = encode_row({"half": cell(hour // 2)})
-        made.append(transformed_row(KeyMaker(request.fingerprint, "s"), row))
-    return made
+    return [transformed_row(KeyMaker(r.fingerprint, "s"), half_of(r)) for r in requests]
 
 
 class Remote:
-    """Shared by the processes; may lose and hand back old entries."""
+    """Shared by the processes; may lose entries, hand back old ones, and those of other rows."""
 
     name = "remote"
 
@@ -89,6 +97,13 @@ class Remote:
         """Stays: it is shared."""
 
 
+class ErasingRemote(Remote):
+    """One that can look at its entries."""
+
+    async def erase(self, covered: Callable[[Entry], bool]) -> int:
+        return await self.remove([key for key, entry in self.entries.items() if covered(entry)])
+
+
 class Process:
     """One process: its memory, what it knows of the ledger, and its cache."""
 
@@ -98,13 +113,15 @@ class Process:
 
     def start(self) -> None:
         machine = self.machine
+        self.read_at: float | None = None
+        self.heard: list[InvalidationRecord] = []
         self.store = MemoryStore(9_000, eviction=machine.eviction)
         self.state = InvalidationState("taxi", BOUND, lambda: machine.now)
         self.cache = InferenceCache(
             "taxi",
             [self.store],
             machine.remote,
-            policy=CachePolicy(lifetime_seconds=200.0, early_refresh_floor_seconds=5.0),
+            policy=CachePolicy(lifetime_seconds=LIFETIME, early_refresh_floor_seconds=5.0),
             state=self.state,
             transform=transform if machine.with_transform else None,
             wall_clock=lambda: machine.now,
@@ -120,7 +137,22 @@ class Process:
             if record.cause is Cause.ERASURE:
                 self.machine.check_erased(record, self)
         if upto is None:
-            self.state.confirm(self.machine.now)
+            self.confirm()
+
+    def confirm(self) -> None:
+        """Everything in the ledger is known now."""
+        self.state.confirm(self.machine.now)
+        self.read_at = self.machine.now
+
+    def reset(self) -> None:
+        """Nothing is known."""
+        self.state.reset()
+        self.read_at = None
+        self.heard = []
+
+    def is_current(self) -> bool:
+        """Whether it may serve what it did not compute."""
+        return self.read_at is not None and self.machine.now - self.read_at <= BOUND
 
 
 class NeverStale(RuleBasedStateMachine):
@@ -133,6 +165,7 @@ class NeverStale(RuleBasedStateMachine):
         self.now = 1_000.0
         self.version = 0
         self.live = 0
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None  # while the model computes
 
     def teardown(self) -> None:
         self.loop.run_until_complete(self._end())
@@ -142,38 +175,51 @@ class NeverStale(RuleBasedStateMachine):
         for process in getattr(self, "processes", []):
             await process.cache.close()
 
-    @initialize(with_transform=st.booleans(), eviction=st.sampled_from(["lru", "s3fifo"]))
-    def begin(self, with_transform: bool, eviction: str) -> None:
+    @initialize(
+        with_transform=st.booleans(),
+        erases=st.booleans(),
+        eviction=st.sampled_from(["lru", "s3fifo"]),
+    )
+    def begin(self, with_transform: bool, erases: bool, eviction: str) -> None:
         self.with_transform = with_transform
         self.eviction: Any = eviction
-        self.remote = Remote()
+        self.remote = ErasingRemote() if erases else Remote()
         self.processes = [Process(self), Process(self)]
         for process in self.processes:
-            process.state.confirm(self.now)
+            process.confirm()
 
     # --- what is true ----------------------------------------------------------------------------
 
     async def compute(self, requests: Sequence[RowRequest]) -> list[Computed]:
         answers = [
-            Computed(b"%s %d" % (r.fingerprint.encode(), self.version), r.fingerprint)
+            Computed(
+                b"%s %s %d %f" % (r.fingerprint.encode(), self.seen_of(r), self.version, self.now),
+                r.fingerprint,
+            )
             for r in requests
         ]
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return answers
 
-    def floor(self, request: RowRequest, applied: int) -> int:
+    def seen_of(self, request: RowRequest) -> bytes:
+        """What the model sees of a row."""
+        return (half_of(request) if self.with_transform else request.row).hex().encode()
+
+    def floor(self, request: RowRequest, records: Sequence[InvalidationRecord]) -> int:
         """The oldest state of the world of which an answer to this row may still tell."""
         entry = Entry(request.key, request.row, b"", request.fingerprint, "answer", 0, 0.0, 0.0, 0)
-        return max(
-            (r.sequence for r in self.records[:applied] if kills(r) and covers(r, entry)),
-            default=0,
-        )
+        return max((r.sequence for r in records if kills(r) and covers(r, entry)), default=0)
 
-    def check(self, request: RowRequest, answer: Answer, applied: int) -> None:
-        fingerprint, version = answer.data.split()
+    def check(self, request: RowRequest, answer: Answer, known: list[InvalidationRecord]) -> None:
+        fingerprint, seen, version, at = answer.data.split()
         assert fingerprint.decode() == request.fingerprint
-        assert int(version) >= self.floor(request, applied), (answer, self.records[:applied])
+        assert seen == self.seen_of(request)
+        assert int(version) >= self.floor(request, known), (answer, known)
+        assert self.now - float(at) < LIFETIME
 
     def check_erased(self, record: InvalidationRecord, process: Process) -> None:
         held = [value for _, value in process.store._shelf.items()]
@@ -202,7 +248,7 @@ class NeverStale(RuleBasedStateMachine):
         self, process: Process, rows: list[tuple[str, int]], pinned: str | None, steps: int
     ) -> None:
         requests = [request_for(pinned or FINGERPRINTS[self.live], row) for row in rows]
-        begun = process.state.applied
+        begun, was_current = process.state.applied, process.is_current()
 
         async def ask() -> tuple[list[Answer], int]:
             answers = await process.cache.get_or_compute(requests, self.compute)
@@ -216,8 +262,70 @@ class NeverStale(RuleBasedStateMachine):
         answers, ended = await task
         # What the model itself said while the request ran counts as of the request's beginning.
         for request, answer in zip(requests, answers, strict=True):
-            self.check(request, answer, ended if answer.is_hit else begun)
+            known = self.records[: ended if answer.is_hit else begun]
+            self.check(request, answer, known + process.heard if answer.is_hit else known)
+            assert not answer.is_hit or was_current or process.is_current()
         await process.cache.drain()
+
+    @rule(place=st.integers(0, 1), rows=SOME_ROWS, cause=st.sampled_from(KILLS), how=SELECTORS)
+    def withdraw_while_the_model_computes(
+        self, place: int, rows: list[tuple[str, int]], cause: Cause, how: str
+    ) -> None:
+        """A record comes after the model looked at the world, and then the same is asked again."""
+        process, again = self.processes[place], []
+
+        async def meanwhile() -> None:
+            self.append(cause, self.selector_of(how, rows[0]))
+            await process.follow()
+            again.append(asyncio.ensure_future(self.play(process, rows, None, 0)))
+
+        async def play() -> None:
+            self.meanwhile = meanwhile
+            await self.play(process, rows, None, 0)
+            self.meanwhile = None
+            await asyncio.gather(*again)
+
+        self.loop.run_until_complete(play())
+        self.ask(place, rows, None)
+
+    @rule(
+        place=st.integers(0, 1),
+        rows=SOME_ROWS,
+        cause=st.sampled_from(KILLS),
+        how=SELECTORS,
+        early=st.booleans(),
+    )
+    def withdraw_what_was_asked(
+        self, place: int, rows: list[tuple[str, int]], cause: Cause, how: str, early: bool
+    ) -> None:
+        """What has just been asked is withdrawn, and asked again by one who knows, or has heard."""
+        self.follow_and_ask(place, rows)
+        self.append(cause, self.selector_of(how, rows[0]))
+        if early:
+            self.hear_of_the_newest_early(place)
+        else:
+            self.follow(place)
+        self.ask(place, rows, None)
+
+    @rule(place=st.integers(0, 1), rows=SOME_ROWS, cause=st.sampled_from(KILLS), how=SELECTORS)
+    def hear_out_of_order(
+        self, place: int, rows: list[tuple[str, int]], cause: Cause, how: str
+    ) -> None:
+        """The second of two records is heard of first, and does not withdraw what was asked."""
+        self.follow_and_ask(place, rows)
+        self.append(cause, self.selector_of(how, rows[0]))
+        self.append(cause, SelectKeys(("00" * 32,)))
+        self.hear_of_the_newest_early(place)
+        self.ask(place, rows, None)
+        self.follow_and_ask(place, rows)
+
+    def selector_of(self, how: str, row: tuple[str, int]) -> Any:
+        fingerprint = FINGERPRINTS[self.live]
+        if how == "keys":
+            return SelectKeys((request_for(fingerprint, row).key.hex(),))
+        if how == "slice":
+            return SelectSlice({"payment": row[0], "hour": str(row[1])})
+        return SelectFingerprint(fingerprint) if how == "fingerprint" else SelectAll()
 
     @rule(place=st.integers(0, 1), row=st.sampled_from(ROWS))
     def look(self, place: int, row: tuple[str, int]) -> None:
@@ -226,8 +334,8 @@ class NeverStale(RuleBasedStateMachine):
         request = request_for(FINGERPRINTS[self.live], row)
         answer = process.cache.find(request)
         if answer is not None:
-            self.check(request, answer, process.state.applied)
-            assert process.state.is_current()
+            self.check(request, answer, self.records[: process.state.applied] + process.heard)
+            assert process.is_current()
 
     def append(self, cause: Cause, selector: Any) -> None:
         record = InvalidationRecord("taxi", len(self.records) + 1, cause, selector, "r", "t", "me")
@@ -269,6 +377,7 @@ class NeverStale(RuleBasedStateMachine):
     @rule(place=st.integers(0, 1))
     def hear_of_the_newest_early(self, place: int) -> None:
         self.processes[place].state.withdraw_ahead(self.records[-1])
+        self.processes[place].heard.append(self.records[-1])
 
     @rule(seconds=st.sampled_from([1.0, 1.0, 30.0, 199.0]))
     def let_time_pass(self, seconds: float) -> None:
@@ -283,12 +392,30 @@ class NeverStale(RuleBasedStateMachine):
             self.loop.run_until_complete(process.cache.close())
             process.start()
         elif kind == 2:  # the ledger was replaced, as far as the process can tell
-            process.state.reset()
+            process.reset()
         elif kind == 3:
             self.remote.entries.clear()
         else:  # the remote tier is restored from an old copy: what was erased is there again
             for key, entries in self.remote.ever.items():
                 self.remote.entries[key] = entries[which % len(entries)]
+
+    @rule(
+        place=st.integers(0, 1),
+        fingerprint=st.sampled_from(FINGERPRINTS),
+        row=st.sampled_from(ROWS),
+        other=st.sampled_from(FINGERPRINTS) | st.sampled_from(ROWS),
+    )
+    def lie(self, place: int, fingerprint: str, row: tuple[str, int], other: Any) -> None:
+        """The remote tier hands out what another model says of the row, or what of another row."""
+        told = (other, row) if isinstance(other, str) else (fingerprint, other)
+        self.follow(place)
+        self.ask(place, [told[1]], told[0])
+        false, true = keys_of(fingerprint, row), keys_of(*told)
+        for key, other_key in zip(false, true, strict=True):
+            if entry := self.remote.entries.get(other_key):
+                self.remote.entries[key] = entry._replace(key=key)
+        self.processes[place].store.clear()
+        self.ask(place, [row], fingerprint)
 
     @invariant()
     def stays_within_its_budget(self) -> None:

@@ -34,12 +34,12 @@ def make_entries(count):
     return entries
 
 
-def write(folder, entries, block=4, **options):
+def write(folder, entries, block=4, generation=0, **options):
     folder.mkdir(exist_ok=True)
     writer = SnapshotWriter(str(folder), **options)
     for start in range(0, len(entries), block):
         writer.write(block_of(entries[start : start + block]))
-    return writer.close("sha256:1", [SPEC])
+    return writer.close("sha256:1", [SPEC], generation=generation)
 
 
 def test_entries_come_back_in_order(tmp_path):
@@ -103,6 +103,25 @@ def test_a_format_of_the_future_is_refused(tmp_path):
     path = tmp_path / "s" / "snapshot.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
     with pytest.raises(SnapshotError, match="format 2"):
+        read_meta(str(tmp_path / "s"))
+
+
+def test_a_snapshot_says_which_record_was_the_newest_and_one_that_does_not_knows_none(tmp_path):
+    write(tmp_path / "s", make_entries(3), generation=7)
+    assert read_meta(str(tmp_path / "s")).generation == 7
+    path = tmp_path / "s" / "snapshot.json"
+    told = json.loads(path.read_text())
+    del told["generation"]
+    path.write_text(json.dumps(told))
+    assert verify_snapshot(str(tmp_path / "s")).generation == 0
+
+
+@pytest.mark.parametrize("generation", [-1, 2**63, 1.5, "new"])
+def test_a_generation_that_cannot_be_is_refused(tmp_path, generation):
+    write(tmp_path / "s", make_entries(3))
+    path = tmp_path / "s" / "snapshot.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "generation": generation}))
+    with pytest.raises(SnapshotError, match="generation"):
         read_meta(str(tmp_path / "s"))
 
 

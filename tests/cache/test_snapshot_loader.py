@@ -39,14 +39,17 @@ def answer(number: int) -> bytes:
 @pytest.fixture
 def snapshot(tmp_path) -> Path:
     """COUNT answers of model f2, the most frequent first."""
-    folder = tmp_path / "snapshot"
+    return written(tmp_path / "snapshot")
+
+
+def written(folder: Path, generation: int = 0) -> Path:
     folder.mkdir()
     writer = SnapshotWriter(str(folder))
     asked = [request(number) for number in range(COUNT)]
     writer.write(
         block_of([Entry(r.key, 0, COUNT - n, r.row, 3.0, answer(n)) for n, r in enumerate(asked)])
     )
-    writer.close("f2", [SignatureSpec("serving_default", "tensors")])
+    writer.close("f2", [SignatureSpec("serving_default", "tensors")], generation=generation)
     return folder
 
 
@@ -139,6 +142,31 @@ def test_a_withdrawal_that_the_snapshot_had_seen_does_not_count(make, snapshot, 
     cache.state.apply(record(1))
     assert load(cache, snapshot, clock).withdrawn == COUNT
     assert load(cache, snapshot, clock, generation=1).withdrawn == 0
+
+
+def test_a_snapshot_that_says_its_generation_is_kept_out_only_by_later_records(
+    make, tmp_path, clock, record
+):
+    folder = written(tmp_path / "snapshot", generation=2)
+    cache = make(MemoryStore(2**22))
+    for sequence in (1, 2):
+        cache.state.apply(record(sequence))
+    assert load(cache, folder, clock).withdrawn == 0
+    assert cache.find(request(7)).entry.generation == 2
+    assert load(cache, folder, clock, generation=1).withdrawn == COUNT
+    cache.state.apply(record(3, "ERASURE", slice_of={"n": "7"}))
+    assert cache.find(request(7)) is None
+    assert load(cache, folder, clock).withdrawn == 1
+    assert cache.find(request(7)) is None
+
+
+def test_a_snapshot_from_ahead_of_the_ledger_that_is_followed_is_not_believed(
+    make, tmp_path, clock, record
+):
+    folder = written(tmp_path / "snapshot", generation=2)
+    cache = make(MemoryStore(2**22))
+    cache.state.apply(record(1))
+    assert load(cache, folder, clock).withdrawn == COUNT
 
 
 def test_loaded_answers_expire_at_different_times(make, snapshot, clock):

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from tfx_encore.cache.entry import Entry
+from tfx_encore.cache.inference_cache import InferenceCache
+from tfx_encore.cache.memory_store import MemoryStore
 from tfx_encore.cache.redis_config import RedisConfig
 from tfx_encore.cache.redis_lease import LeasePolicy, RedisLease, compute_once
 from tfx_encore.cache.redis_store import RedisStore
+from tfx_encore.cache.row_request import Computed, RowRequest
 from tfx_encore.schemas.errors import StoreUnavailableError
 
 service = pytest.mark.service("redis-server")
@@ -182,3 +185,64 @@ def test_a_full_server_lets_everyone_compute(start_server, config_of, entry_of) 
             assert answer == [entry_of(1)]
 
     with_processes(config_of(server), 2, use)
+
+
+# --- in an InferenceCache ------------------------------------------------------------------------
+
+
+class _SlowModel:
+    """Answers after a while; counts the rows."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[bytes] = Counter()
+
+    async def __call__(self, requests: Sequence[RowRequest]) -> list[Computed]:
+        self.rows.update(request.row for request in requests)
+        await asyncio.sleep(0.1)
+        return [Computed(b"of " + request.row, request.fingerprint) for request in requests]
+
+
+def _caches(processes: list[Process]) -> list[InferenceCache]:
+    return [
+        InferenceCache("taxi", [MemoryStore(2**20)], store, lease=lease)
+        for store, lease in processes
+    ]
+
+
+_ROWS = [RowRequest(bytes([n]) * 32, b"row %d" % n, "f1", "s") for n in range(20)]
+
+
+@service
+def test_caches_that_miss_the_same_rows_compute_each_once(server, config_of) -> None:
+    model = _SlowModel()
+
+    async def use(processes: list[Process]) -> None:
+        caches = _caches(processes)
+        asked = [cache.get_or_compute(_ROWS, model) for cache in caches]
+        for answers in await asyncio.gather(*asked):
+            assert [answer.data for answer in answers] == [b"of " + r.row for r in _ROWS]
+        for cache in caches:
+            await cache.drain()
+
+    with_processes(config_of(server), 3, use)
+    assert model.rows == {row.row: 1 for row in _ROWS}
+
+
+@service
+def test_without_redis_each_process_computes_and_nothing_fails(start_server, config_of) -> None:
+    server, model = start_server(), _SlowModel()
+
+    async def use(processes: list[Process]) -> None:
+        caches = _caches(processes)
+        await caches[0].get_or_compute(_ROWS[:1], model)
+        server.kill()
+        for at in range(1, 10):
+            asked = [cache.get_or_compute(_ROWS[at : at + 1], model) for cache in caches]
+            for (answer,) in await asyncio.gather(*asked):
+                assert answer.source == "computed"
+        assert not any(cache.remote and cache.remote.breaker.is_closed for cache in caches)
+        for cache in caches:
+            await cache.drain()
+
+    with_processes(config_of(server), 2, use)
+    assert set(model.rows.values()) == {1, 2}

@@ -211,6 +211,70 @@ def test_a_fingerprint_is_cleared_and_the_others_stay(server, config_of, entry_o
     with_store(config_of(server), use, cipher=ring)
 
 
+@pytest.mark.parametrize("ring", [None, KeyRing({1: OLD_KEY})], ids=["plain", "sealed"])
+def test_an_erasure_takes_what_it_covers_and_leaves_the_rest(
+    server, config_of, entry_of, ring
+) -> None:
+    entries = [entry_of(n) for n in range(700)]
+
+    async def use(store: RedisStore) -> None:
+        await store.put_many(entries)
+        assert await store.erase(lambda entry: entry.row.endswith(b"3")) == 70
+        found = await store.get_many([entry.key for entry in entries])
+        assert found == [None if e.row.endswith(b"3") else e for e in entries]
+        assert await store.erase(lambda entry: entry.row.endswith(b"3")) == 0
+        assert server.client.dbsize() == 630
+
+    with_store(config_of(server), use, cipher=ring)
+
+
+def test_an_erasure_takes_what_nobody_can_read_and_nothing_of_other_models(
+    server, config_of, entry_of
+) -> None:
+    async def other(store: RedisStore) -> None:
+        await store.put_many([entry_of(1)])
+
+    async def use(store: RedisStore) -> None:
+        await store.put_many([entry_of(n) for n in range(1, 4)])
+        names = [f"encore:taxi:{entry_of(n).key.hex()}" for n in range(5)]
+        server.client.set(names[2], b"damaged")
+        server.client.rpush(names[4], "another type")
+        server.client.set("encore:taxi:not-hexadecimal", b"foreign")
+        assert await store.erase(lambda _: False) == 3
+        assert await store.get_many([entry_of(n).key for n in (1, 2, 3)]) == [
+            entry_of(1),
+            None,
+            entry_of(3),
+        ]
+        assert sorted(server.client.scan_iter()) == sorted(
+            [names[1].encode(), names[3].encode(), names[1].replace("taxi", "taxi%3A").encode()]
+        )
+
+    with_store(config_of(server), other, model="taxi:")
+    with_store(config_of(server), use)
+
+
+def test_an_erasure_holds_few_values_at_once_and_counts_each_name_once(
+    server, config_of, entry_of, monkeypatch
+) -> None:
+    entries = [entry_of(n) for n in range(1_000)]
+
+    async def use(store: RedisStore) -> None:
+        await store.put_many(entries)
+        batch, sizes = store.link.batch, []
+
+        async def counted(commands: Any, deadline_ms: float) -> list[Any]:
+            sizes.append(len(commands))
+            return await batch(commands, deadline_ms)
+
+        monkeypatch.setattr(store.link, "batch", counted)
+        assert await store.erase(lambda _: True) == len(entries)
+        assert max(sizes) <= 64
+        assert server.client.dbsize() == 0
+
+    with_store(config_of(server), use)
+
+
 def test_usage_counts_entries_and_bytes(server, config_of, entry_of) -> None:
     async def use(store: RedisStore) -> None:
         await store.put_many([entry_of(n) for n in range(700)])

@@ -83,7 +83,11 @@ def test_a_cluster_keeps_a_batch_across_its_nodes_for_the_user_of_the_guide(
         assert await store.get_many([*keys, entry_of(999).key]) == [*entries, None]
         assert all(50 < node.client.dbsize() < 200 for node in cluster)
         assert (await store.usage()).entries == len(entries)
-        assert await store.clear("f1") == 150
+        assert await store.erase(lambda entry: entry.row.endswith(b"3")) == 30
+        assert await store.get_many(keys) == [
+            None if entry.row.endswith(b"3") else entry for entry in entries
+        ]
+        assert await store.clear("f1") == 120
         assert await store.remove(keys) == 150
         await _leases_and_wake_up(store, config, environ=environ)
 
@@ -152,6 +156,24 @@ def _take_over(owner: Any, nodes: list[Any], slots: range) -> None:
             for slot in slots:
                 pipe.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
             pipe.execute()
+
+
+def test_an_erasure_that_misses_a_node_is_told_and_ends_when_it_is_back(cluster, entry_of) -> None:
+    entries = [entry_of(n) for n in range(60)]
+
+    async def use(store: RedisStore) -> None:
+        await store.put_many(entries)
+        held = cluster[2].client.dbsize()
+        cluster[2].pause()
+        with pytest.raises(StoreUnavailableError):
+            await store.erase(lambda _: True)
+        cluster[2].resume()
+        await asyncio.sleep(0.2)
+        removed = await store.erase(lambda _: True)
+        assert removed >= held
+        assert [node.client.dbsize() for node in cluster] == [0, 0, 0]
+
+    with_store(cluster_config(cluster, socket_timeout_ms=500), use)
 
 
 def test_a_restarted_node_of_a_cluster_is_a_miss_at_the_first_read(cluster, entry_of) -> None:
