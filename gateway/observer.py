@@ -6,13 +6,22 @@ must be quick.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from tfx_encore.cache.observer import CacheObserver
 from tfx_encore.gateway.errors import Code
 
 Protocol = Literal["rest", "grpc"]
 CacheStatus = Literal["hit", "partial", "miss", "off", "error"]
+
+
+class RequestHandle:
+    """Hears of requests that are alike in everything but their time."""
+
+    __slots__ = ()
+
+    def count(self, seconds: float, rows: int = 0) -> None:
+        """As `GatewayObserver.request`, and `rows` of them were answered without the model."""
 
 
 class GatewayObserver:
@@ -43,6 +52,23 @@ class GatewayObserver:
             seconds: from the last byte read to the first byte written.
         """
 
+    def handle(
+        self,
+        *,
+        protocol: Protocol,
+        method: str,
+        model: str,
+        version: int,
+        signature: str,
+        code: Code = Code.OK,
+        status: CacheStatus = "hit",
+    ) -> RequestHandle:
+        """Returns who hears of such requests: for whoever answers the same thing many times.
+
+        Keep it for as long as the version answers.
+        """
+        return _Passing(self, protocol, method, model, version, signature, code, status)
+
     def rows(self, model: str, hits: int, rows: int) -> None:
         """Of the rows of a request so many were answered without the model."""
 
@@ -58,6 +84,9 @@ class GatewayObserver:
     def version_state(self, model: str, version: int, state: str, problem: str) -> None:
         """A version changed its state: START, LOADING, AVAILABLE, UNLOADING, END."""
 
+    def warmed_up(self, model: str, version: int, *, records: int, seconds: float) -> None:
+        """A version's warm-up file was replayed."""
+
     def switched(self, model: str, label: str, version: int) -> None:
         """A label, or the default for an empty one, points at another version."""
 
@@ -65,3 +94,28 @@ class GatewayObserver:
         """Returns who hears of this model's cache."""
         del model
         return CacheObserver()
+
+
+class _Passing(RequestHandle):
+    """Passes on what it hears of."""
+
+    __slots__ = ("_labels", "_observer")
+
+    def __init__(self, observer: GatewayObserver, *labels: Any) -> None:
+        self._observer = observer
+        self._labels = labels
+
+    def count(self, seconds: float, rows: int = 0) -> None:
+        protocol, method, model, version, signature, code, status = self._labels
+        self._observer.request(
+            protocol=protocol,
+            method=method,
+            model=model,
+            version=version,
+            signature=signature,
+            code=code,
+            status=status,
+            seconds=seconds,
+        )
+        if rows:
+            self._observer.rows(model, rows, rows)
