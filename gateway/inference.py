@@ -11,16 +11,13 @@ otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from tfx_encore.cache.answers import encode_answer, encode_bodies, seal_answer
 from tfx_encore.cache.keys import KeyMaker
 from tfx_encore.cache.row_request import Answer, Computed, RowRequest
-from tfx_encore.cache.row_spec import SignatureSpec
 from tfx_encore.cache.rows import STRING, cell, encode_row
 from tfx_encore.cache.snapshot_block import cut
-from tfx_encore.cache.tf_example import ExampleRows
 from tfx_encore.cache.tf_predict import rows_of_tensors
 from tfx_encore.gateway.errors import Code, ServingError, invalid
 from tfx_encore.gateway.prediction import Freshness, Prediction, raise_rejection, rejection
@@ -31,6 +28,10 @@ from tfx_encore.schemas.errors import DataError
 
 MAX_MOVES = 16
 """How often a request is begun again because of switches before it is given up."""
+
+
+MAX_ROWS = 65_536
+"""A request of more rows is computed without the cache: a short message may stand for many rows."""
 
 
 class RowPlace(NamedTuple):
@@ -98,13 +99,8 @@ class Attempt:
         cache = self.servable.cache
         if self._plan.mode == "off" or cache is None:
             return None
-        found = []
-        for request in self._requests:
-            answer = cache.find(request)
-            if answer is None:
-                return None
-            found.append(answer)
-        return self._prediction(found)
+        found = cache.find_all(self._requests)
+        return None if found is None else self._prediction(found)
 
     async def finish(self) -> Prediction:
         """Returns the answer, computing what is missing.
@@ -125,6 +121,9 @@ class Attempt:
                     servable, self.signature, self.output_filter, "off", arrays=arrays
                 )
             answers = await cache.get_or_compute(self._requests, self._compute)
+        except ServingError:
+            self._check_route()  # a version that is being let go of refuses; another answers
+            raise
         finally:
             servable.in_flight -= 1
         self._check_route()
@@ -144,12 +143,12 @@ class Attempt:
             if self._plan.mode == "requests":
                 rows = [_whole(signature, self._tensors())]
             elif rows is None:
-                rows = _rows(self._plan, signature, self._tensors())
+                rows = _rows(servable, self._plan, self._tensors())
         except DataError:
             # The model says better what is wrong with it, and may even take it.
             self._plan = Plan("off")
             return []
-        if not rows:
+        if not 0 < len(rows) <= MAX_ROWS:
             self._plan = Plan("off")
             return []
         maker = servable.maker(signature.name, self.output_filter)
@@ -268,23 +267,18 @@ def _whole(signature: Signature, inputs: Tensors) -> bytes:
     return encode_row({name: cell(array, _dtype(array)) for name, array in inputs.items()})
 
 
-def _rows(plan: Plan, signature: Signature, inputs: Tensors) -> list[bytes]:
-    check_inputs(signature, inputs)
+def _rows(servable: Servable, plan: Plan, inputs: Tensors) -> list[bytes]:
     spec = plan.spec
     if spec is None:
-        raise DataError(f"signature {signature.name!r} is cached by rows, but nothing says how")
+        raise DataError("cached by rows, but nothing says how they are made")
+    check_inputs(servable.signature(spec.signature), inputs)
     if spec.form == "tensors":
         return [encode_row(row) for row in rows_of_tensors(spec, inputs)]
     examples = inputs[spec.input_name]
     if examples.dtype != object or examples.ndim != 1:
         raise DataError(f"{spec.input_name!r} is not a vector of Examples")
-    reader = _reader(spec)
+    reader = servable.reader(spec)
     return [encode_row(reader.row(example)) for example in examples]
-
-
-@lru_cache(maxsize=256)
-def _reader(spec: SignatureSpec) -> ExampleRows:
-    return ExampleRows(spec)
 
 
 def _dtype(array: Array) -> str:

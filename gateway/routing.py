@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from tfx_encore.gateway.errors import not_found
+from tfx_encore.gateway.errors import ServingError, invalid, not_found
 
 if TYPE_CHECKING:
     from tfx_encore.gateway.servable import Servable
@@ -124,23 +124,23 @@ class Router:
         """Returns the pointer of what a request names; its target is set.
 
         Raises:
-            ServingError: NOT_FOUND, no such model, version or label.
+            ServingError: NOT_FOUND, no such model or version; INVALID_ARGUMENT, no such label.
         """
         self.sync()
         pointer = self._pointers.get(name)
         if pointer is None or pointer.target is None:
             target = self.routes(name.model).target(name.version, name.label)
             if target is None:
-                raise not_found(_nothing_there(name, self.routes(name.model)))
+                raise _nothing_there(name, self.routes(name.model))
             pointer = self._pointers[name] = Pointer(name)
             pointer.target = target
         return pointer
 
 
-def _nothing_there(name: Target, routes: Routes) -> str:
+def _nothing_there(name: Target, routes: Routes) -> ServingError:
     """As TensorFlow Serving says it (core/basic_manager.cc, model_servers/server_core.cc)."""
     if name.label is not None and name.label not in routes.labels:
-        return f"Unrecognized servable version label: {name.label}"
+        return invalid(f"Unrecognized servable version label: {name.label}")
     version = name.version if name.label is None else routes.labels[name.label]
     wanted = f"Latest({name.model})" if version is None else f"Specific({name.model}, {version})"
-    return f"Servable not found for request: {wanted}"
+    return not_found(f"Servable not found for request: {wanted}")

@@ -9,6 +9,7 @@ from typing import Literal
 from tfx_encore.cache.inference_cache import InferenceCache
 from tfx_encore.cache.keys import KeyMaker, canonical_filter
 from tfx_encore.cache.row_spec import SignatureSpec
+from tfx_encore.cache.tf_example import ExampleRows
 from tfx_encore.gateway.batching_port import Runner
 from tfx_encore.gateway.errors import Code, ServingError
 from tfx_encore.gateway.model_port import LoadedModel
@@ -48,6 +49,7 @@ class Servable:
         cache: of all versions of the model; None if nothing of it is cached.
         merged: computes rows together with those of other requests.
         alone: computes a request by itself.
+        path: of the SavedModel; empty if it is not known.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Servable:
         cache: InferenceCache | None,
         merged: Runner,
         alone: Runner,
+        path: str = "",
     ) -> None:
         self.model = model
         self.name = model.name
@@ -68,8 +71,10 @@ class Servable:
         self.cache = cache
         self.merged = merged
         self.alone = alone
+        self.path = path
         self.in_flight = 0
         self.warmed = 0
+        self._readers: dict[str, ExampleRows] = {}
         self._makers: dict[tuple[str, tuple[str, ...]], KeyMaker] = {}
 
     # Attributes beside the arguments: `in_flight`, requests that compute by this version now;
@@ -107,3 +112,10 @@ class Servable:
             if len(self._makers) < _MAX_FILTERS:
                 self._makers[wanted] = maker
         return maker
+
+    def reader(self, spec: SignatureSpec) -> ExampleRows:
+        """Makes the rows of the Examples that one of this version's signatures takes."""
+        reader = self._readers.get(spec.signature)
+        if reader is None:
+            reader = self._readers[spec.signature] = ExampleRows(spec)
+        return reader

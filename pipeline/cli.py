@@ -23,6 +23,8 @@ COMMANDS = {
     "label": "Point a label at a version (roll back, roll forward).",
     "why": "Show everything known about a version on one page.",
     "report": "Write the HTML report of a version.",
+    "serve": "Serve models, answering repeats from the cache.",
+    "cache": "Look at a gateway's cache, warm it, withdraw from it, verify it.",
     "init": "Write a working project for your own CSV.",
     "doctor": "Say what is installed, what is missing, how to get it.",
     "schema": "Print a JSON Schema, for editors and scripts.",

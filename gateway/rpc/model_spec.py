@@ -1,4 +1,4 @@
-"""Between tensorflow.serving.ModelSpec and what it names. No IO here.
+"""Between tensorflow.serving.ModelSpec and what it names. Needs the protos.
 
 Codes and words as in tensorflow_serving/model_servers/server_core.cc, ServableRequestFromModelSpec,
 and servables/tensorflow/util.cc, MakeModelSpec.

@@ -1,4 +1,4 @@
-"""Canonical rows straight from a request, without arrays: what a hit needs. No IO here.
+"""Canonical rows straight from a request, without arrays: what a hit needs.
 
 `QuickRows` gives None whenever anything about the inputs is unusual, and the full way judges them:
 `tensor_proto.to_tensors`, then `inference.Attempt`. Where it gives rows, the full way accepts the

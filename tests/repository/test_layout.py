@@ -12,7 +12,16 @@ import pytest
 
 import tfx_encore
 
-FOLDERS = ["schemas", "monitoring", "cache", "metadata", "components", "pipeline", "kubeflow"]
+FOLDERS = [
+    "schemas",
+    "monitoring",
+    "cache",
+    "metadata",
+    "gateway",
+    "components",
+    "pipeline",
+    "kubeflow",
+]
 
 PUBLIC_NAMES = [
     "CacheInvalidation",
@@ -52,7 +61,7 @@ def test_every_subfolder_with_code_is_a_package(folder: str, root: Path) -> None
 def test_the_bare_folder_names_are_not_importable_elsewhere(tmp_path: Path) -> None:
     code = (
         "import importlib.util\n"
-        f"found = [n for n in {[*FOLDERS, 'gateway']} if importlib.util.find_spec(n)]\n"
+        f"found = [n for n in {FOLDERS} if importlib.util.find_spec(n)]\n"
         "raise SystemExit(f'importable: {found}' if found else 0)"
     )
     run = _fresh(code, tmp_path)

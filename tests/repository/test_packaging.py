@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-FOLDERS = ["schemas", "monitoring", "cache", "metadata", "components", "pipeline", "kubeflow"]
+FOLDERS = [
+    "schemas",
+    "monitoring",
+    "cache",
+    "metadata",
+    "gateway",
+    "components",
+    "pipeline",
+    "kubeflow",
+]
 # What the installed package reads at run time beside its code.
 DATA = {".pbtxt", ".json", ".html", ".css", ".yaml", ".js"}
 
