@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 from zlib import crc32
 
@@ -32,6 +33,7 @@ from tfx_encore.schemas.errors import DataError
 Array = np.ndarray[Any, Any]
 
 _MAGIC = b"EA\x01"
+_FEW = 16  # rows up to which a loop is quicker than numpy
 _HEAD = struct.Struct("<3sI")
 _READ_HEAD = _HEAD.unpack_from
 _CHECKSUM = slice(len(_MAGIC), _HEAD.size)
@@ -231,6 +233,29 @@ def encode_bodies(outputs: Mapping[str, Array]) -> tuple[bytes, Array]:
     parts = [_repeat(head, count), *(p for n in names for p in _numbers(n, outputs[n], count))]
     table = np.concatenate(parts, axis=1)
     return table.tobytes(), np.arange(1, count + 1, dtype=np.uint32) * np.uint32(table.shape[1])
+
+
+def encode_each(outputs: Mapping[str, Array]) -> list[bytes]:
+    """Returns the answer of each row of a batch; quick for small batches.
+
+    Args and errors: as of `encode_bodies`.
+    """
+    names = sorted(outputs)
+    count = len(outputs[names[0]]) if names and outputs[names[0]].ndim else -1
+    if not 0 <= count <= _FEW or any(
+        not a.ndim or len(a) != count or a.dtype.kind in "OSU" or a.dtype.byteorder == ">"
+        for a in outputs.values()
+    ):
+        joined, ends = encode_bodies(outputs)
+        places = [0, *ends.tolist()]
+        return [seal_answer(joined[a:b]) for a, b in pairwise(places)]
+    head = encode_row({})[:1] + struct.pack("<H", len(names))
+    tags = [cell_tag(name, outputs[name].dtype.name, outputs[name].shape[1:]) for name in names]
+    columns = list(zip(tags, (outputs[name] for name in names), strict=True))
+    return [
+        seal_answer(head + b"".join([tag + column[at].tobytes() for tag, column in columns]))
+        for at in range(count)
+    ]
 
 
 def _repeat(data: bytes, count: int) -> Array:

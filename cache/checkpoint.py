@@ -27,12 +27,18 @@ class FileCheckpoint:
         self._part = self._path.with_name(self._path.name + ".part")
 
     def load(self) -> str | None:
-        """Returns the line; None if there is none, or the file is damaged or cannot be read."""
+        """Returns the line; None if there is no file.
+
+        A file that is damaged or cannot be read gives an empty line, which no ledger holds: then
+        the stores are not trusted.
+        """
         try:
             with self._path.open("rb") as file:
                 data = file.read(_LONGEST + 64)
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError:
+            return ""
         return _decode(data)
 
     def save(self, line: str) -> None:
@@ -64,14 +70,14 @@ def _encode(line: str) -> bytes:
     return b"%s%08x %s\n" % (_MAGIC, zlib.crc32(text), text)
 
 
-def _decode(data: bytes) -> str | None:
+def _decode(data: bytes) -> str:
     text = data[len(_MAGIC) + 9 : -1]
     if data != b"%s%08x %s\n" % (_MAGIC, zlib.crc32(text), text):
-        return None
+        return ""
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:
-        return None
+        return ""
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,9 +16,13 @@ from typing import Any
 
 from tfx_encore.cache.entry import Entry
 from tfx_encore.cache.inference_cache import InferenceCache
-from tfx_encore.cache.snapshot import Opener, read_entries, verify_snapshot
+from tfx_encore.cache.row_request import transformed_row
+from tfx_encore.cache.snapshot import Opener, SnapshotMeta, read_entries, verify_snapshot
 from tfx_encore.cache.tiers import LocalTier
 from tfx_encore.schemas.errors import SnapshotError
+
+Transformed = Callable[[str, bytes], "bytes | None"]
+"""Signature and canonical row -> the row as the model's transformation leaves it, None for none."""
 
 _BATCH = 256
 _OVERHEAD = 500  # bytes that a local store adds to an entry, about
@@ -47,6 +51,7 @@ async def load_snapshot(
     fingerprint: str,
     *,
     generation: int | None = None,
+    transformed: Transformed | None = None,
     opener: Opener = open,
     wall_clock: Callable[[], float] = time.time,
     chance: Callable[[], float] = random.random,
@@ -63,6 +68,8 @@ async def load_snapshot(
         generation: sequence of the newest record of the model when the answers were computed;
             by default what the snapshot says. 0 is "nobody knows": every withdrawal in the
             ledger's history counts.
+        transformed: makes the transformed row of a signature's canonical row; each answer is then
+            kept under it too, as `InferenceCache` keeps those that it computes.
         opener: how files are opened.
         wall_clock: seconds since 1970.
         chance: uniform in [0, 1), for the jitter of lifetimes.
@@ -88,12 +95,15 @@ async def load_snapshot(
             *(stamp, now, end, float(item.cost)),
         )
 
-    entries = map(made, read_entries(directory, opener))
+    items = read_entries(directory, opener)
+    sharing = _Sharing(meta, transformed)
     count = withdrawn = sent = 0
-    while batch := await asyncio.to_thread(_next, entries):
-        valid = [entry for entry in batch if cache.state.is_valid(entry)]
-        count += len(batch)
-        withdrawn += len(batch) - len(valid)
+    while batch := await asyncio.to_thread(_next, items):
+        entries = [made(item) for item in batch]
+        valid = [entry for entry in entries if cache.state.is_valid(entry)]
+        count += len(entries)
+        withdrawn += len(entries) - len(valid)
+        valid += filter(cache.state.is_valid, sharing.copies(batch, entries))
         for filler in fillers:
             await filler.fill(valid)
         if cache.remote is not None and valid:
@@ -133,5 +143,26 @@ class _Filler:
             await asyncio.to_thread(self._flush)
 
 
-def _next(entries: Iterator[Entry]) -> list[Entry]:
-    return list(islice(entries, _BATCH))
+class _Sharing:
+    """Copies of answers under their transformed rows, each such row once."""
+
+    def __init__(self, meta: SnapshotMeta, transformed: Transformed | None) -> None:
+        self._makers = list(zip(meta.signatures, meta.key_makers(), strict=True))
+        self._transformed = transformed
+        self._seen: set[bytes] = set()
+
+    def copies(self, items: Sequence[Any], entries: Sequence[Entry]) -> Iterator[Entry]:
+        """Yields the copies of a batch that are new."""
+        if self._transformed is None:
+            return
+        for item, entry in zip(items, entries, strict=True):
+            spec, maker = self._makers[item.signature]
+            row = self._transformed(spec.signature, entry.row)
+            shared = None if row is None else transformed_row(maker, row)
+            if shared is not None and shared.key not in self._seen:
+                self._seen.add(shared.key)
+                yield entry._replace(key=shared.key, row=shared.row)
+
+
+def _next(items: Iterator[Any]) -> list[Any]:
+    return list(islice(items, _BATCH))

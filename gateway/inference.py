@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tfx_encore.cache.answers import encode_answer, encode_bodies, seal_answer
+from tfx_encore.cache.answers import encode_answer, encode_each
 from tfx_encore.cache.keys import KeyMaker
 from tfx_encore.cache.row_request import Answer, Computed, RowRequest
 from tfx_encore.cache.rows import STRING, cell, encode_row
-from tfx_encore.cache.snapshot_block import cut
 from tfx_encore.cache.tf_predict import rows_of_tensors
 from tfx_encore.gateway.errors import Code, ServingError, invalid
 from tfx_encore.gateway.prediction import Freshness, Prediction, raise_rejection, rejection
@@ -130,6 +129,7 @@ class Attempt:
         return self._prediction(answers)
 
     def _check_route(self) -> None:
+        self.pointer.sync()
         if self.pointer.target is not self.servable:
             raise RouteMoved
 
@@ -208,10 +208,10 @@ class Attempt:
                 *await self._compute_rows(requests[half:]),
             ]
         try:
-            bodies = cut(*encode_bodies(arrays))
+            answers = encode_each(arrays)
         except DataError as error:
             raise ServingError(Code.INTERNAL, str(error)) from error
-        return [Computed(seal_answer(body), servable.fingerprint) for body in bodies]
+        return [Computed(answer, servable.fingerprint) for answer in answers]
 
 
 def check_outputs(signature: Signature, output_filter: Sequence[str]) -> tuple[str, ...]:

@@ -27,12 +27,16 @@ from tfx_encore.cache.redis_accelerator import InvalidationAccelerator
 from tfx_encore.cache.redis_config import RedisConfig, safe_name
 from tfx_encore.cache.redis_store import RedisStore
 from tfx_encore.cache.row_request import Transform
-from tfx_encore.cache.snapshot_loader import LoadReport, load_snapshot
+from tfx_encore.cache.snapshot_loader import LoadReport, Transformed, load_snapshot
 from tfx_encore.gateway.metrics_probe import ModelCacheStats, TierStats
 from tfx_encore.schemas.errors import EncoreError, StoreUnavailableError
 from tfx_encore.schemas.records import InvalidationRecord
 
 log = logging.getLogger("tfx_encore.gateway")
+
+
+# What a kill loses costs misses; writing seldom costs the requests beside it less.
+_FLUSH_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class CacheParts:
         key_ring: seals what is written to disk and to Redis; None for plain.
         consumer: who acknowledges records, as `gateway@host-1`.
         poll_seconds: pause between two looks at the ledger.
+        worker: number of this process among those that share the directory.
     """
 
     directory: Path | None = None
@@ -52,6 +57,7 @@ class CacheParts:
     key_ring: KeyRing | None = None
     consumer: str = "gateway"
     poll_seconds: float = 0.5
+    worker: int = 0
 
 
 class ModelCache:
@@ -158,12 +164,22 @@ class ModelCache:
             await asyncio.sleep(0.05)
         return self.state.generation is not None
 
-    async def warm(self, snapshot: Path, fingerprint: str) -> LoadReport | None:
-        """Loads a snapshot; None, and a line in the log, if it cannot be loaded."""
+    async def warm(
+        self, snapshot: Path, fingerprint: str, transformed: Transformed | None = None
+    ) -> LoadReport | None:
+        """Loads a snapshot; None, and a line in the log, if it cannot be loaded.
+
+        Args:
+            snapshot: its directory.
+            fingerprint: of the version that it warms.
+            transformed: makes the transformed rows of that version.
+        """
         self.problem = "" if await self.established(10.0) else "the ledger cannot be read"
         if not self.problem:
             try:
-                return await load_snapshot(self.cache, str(snapshot), fingerprint)
+                return await load_snapshot(
+                    self.cache, str(snapshot), fingerprint, transformed=transformed
+                )
             except EncoreError as error:
                 self.problem = str(error)
         log.warning("snapshot not loaded model=%s reason=%r", self.model, self.problem)
@@ -179,7 +195,7 @@ class ModelCache:
         directory = parts.directory
         checkpoint = None
         if directory is not None:
-            checkpoint = FileCheckpoint(_folder(directory, self.model) / "ledger")
+            checkpoint = FileCheckpoint(_folder(directory, self.model) / f"ledger-{parts.worker}")
         return Follower(
             ledger,
             self.state,
@@ -237,6 +253,7 @@ def _local_stores(model: str, policy: CachePolicy, parts: CacheParts) -> Sequenc
                     policy.lmdb_bytes,
                     max_entry_bytes=policy.max_entry_bytes,
                     cipher=parts.key_ring,
+                    flush_seconds=_FLUSH_SECONDS,
                 )
             )
             return stores

@@ -148,7 +148,8 @@ class Preparer:
             snapshot = snapshot if (snapshot / "snapshot.json").is_file() else None
         await self._transforms.learn(servable.fingerprint, aspired.path, by_rows, snapshot)
         if snapshot is not None and by_rows:
-            report = await cache.warm(snapshot, servable.fingerprint)
+            shared = self._transforms.of(servable.fingerprint)
+            report = await cache.warm(snapshot, servable.fingerprint, shared)
             servable.warmed = report.entries - report.withdrawn if report else 0
 
 

@@ -42,13 +42,15 @@ class Pointer:
     Attributes:
         name: what they name.
         target: the version that answers; None if none does.
+        sync: takes over what other workers have agreed on, before the target is looked at again.
     """
 
-    __slots__ = ("name", "target")
+    __slots__ = ("name", "sync", "target")
 
-    def __init__(self, name: Target) -> None:
+    def __init__(self, name: Target, sync: Callable[[], None] = lambda: None) -> None:
         self.name = name
         self.target: Servable | None = None
+        self.sync = sync
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Router:
             target = self.routes(name.model).target(name.version, name.label)
             if target is None:
                 raise _nothing_there(name, self.routes(name.model))
-            pointer = self._pointers[name] = Pointer(name)
+            pointer = self._pointers[name] = Pointer(name, self.sync)
             pointer.target = target
         return pointer
 

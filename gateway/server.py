@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class GatewayServer:
         self.settings = settings
         self.worker = worker
         self.rest_port = self.grpc_port = 0
-        self.consumer = _consumer(settings, worker)
+        self.consumer = settings.consumer + (f"/{worker}" if settings.workers > 1 else "")
         self.is_draining = False
         self.caches = CacheBook(self._open_cache)
         self.transforms = TransformedKeys()
@@ -113,6 +113,9 @@ class GatewayServer:
         if self._board is not None:
             await self._board.admitted()
         await self._listen()
+        # What is here now stays: a collection of all of it would hold up every request for long.
+        gc.collect()
+        gc.freeze()
         log.info(
             "serving rest_port=%d grpc_port=%d models=%s",
             *(self.rest_port, self.grpc_port, ",".join(self.manager.names())),
@@ -238,6 +241,7 @@ class GatewayServer:
             key_ring=load_key_ring(settings.encryption) if settings.encryption else None,
             consumer=self.consumer,
             poll_seconds=settings.ledger_poll_seconds,
+            worker=self.worker,
         )
         cache = ModelCache(
             model,
@@ -381,11 +385,3 @@ def _one_model(settings: GatewaySettings) -> Any:
         model_platform="tensorflow",
     )
     return config
-
-
-def _consumer(settings: GatewaySettings, worker: int) -> str:
-    """Who acknowledges: the same after a restart, another for each worker."""
-    name = settings.consumer
-    if name == "gateway":
-        name = f"gateway@{socket.gethostname()}:{settings.rest_api_port or settings.port or 0}"
-    return name if settings.workers == 1 else f"{name}/{worker}"

@@ -16,7 +16,7 @@ from tfx_encore.gateway.admin_messages import (
     WorkerStats,
 )
 from tfx_encore.gateway.errors import Code
-from tfx_encore.gateway.metrics_families import CACHE_HITS, CACHE_MISSES
+from tfx_encore.gateway.metrics_families import CACHE_HITS, CACHE_MISSES, ROWS
 from tfx_encore.gateway.metrics_numbers import Numbers
 from tfx_encore.gateway.model_cache import ModelCache
 from tfx_encore.gateway.servable import Servable
@@ -118,7 +118,8 @@ class ServerAdmin:
                     if snapshot:
                         problems.append(f"{folder} holds no snapshot")
                     continue
-                report = await cache.warm(folder, servable.fingerprint)
+                shared = self._server.transforms.of(servable.fingerprint)
+                report = await cache.warm(folder, servable.fingerprint, shared)
                 if report is None:
                     problems.append(f"{name} {servable.version}: {cache.problem}")
                 else:
@@ -196,7 +197,10 @@ def _hits(numbers: Numbers, model: str) -> dict[str, int]:
     for (name, labels), count in numbers.counters.items():
         if name == CACHE_HITS.name and labels[0] == model:
             hits[labels[-1]] = hits.get(labels[-1], 0) + int(count)
-    return hits
+    # What the quickest tier answers, whole responses, no row's tier is asked for.
+    answered = int(numbers.counters.get((ROWS.name, (model, "cache")), 0))
+    whole = answered - sum(hits.values())
+    return hits | ({"whole": whole} if whole > 0 else {})
 
 
 def _snapshot_of(servable: Servable) -> Path:

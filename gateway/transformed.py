@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tfx_encore.cache.bucket_rows import BucketRows
@@ -55,6 +55,15 @@ class TransformedKeys:
                 )
                 del found[signature]
         self._rows.update({(fingerprint, name): rows for name, rows in found.items()})
+
+    def of(self, fingerprint: str) -> Callable[[str, bytes], bytes | None]:
+        """Returns what makes a version's transformed rows: signature, canonical row -> row."""
+
+        def transformed(signature: str, row: bytes) -> bytes | None:
+            found = self._rows.get((fingerprint, signature))
+            return found.row(row) if found else None
+
+        return transformed
 
     def forget(self, fingerprint: str) -> None:
         """Lets go of a version."""

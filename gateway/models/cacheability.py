@@ -70,7 +70,7 @@ async def plans(
         except Exception as error:
             log.debug("cache check failed", exc_info=True)
             plan = Plan("off", reason=f"the check failed: {_line(error)}")
-        log.info(
+        log.debug(
             "cache plan model=%s version=%d signature=%s mode=%s reason=%r",
             *(model.name, model.version, name, plan.mode, plan.reason),
         )

@@ -218,7 +218,7 @@ class ServedVersion:
     def _tell(self) -> None:
         model, (number, state, _, message) = self.aspired.model, self.status
         log.log(
-            logging.WARNING if self.is_failed else logging.INFO,
+            logging.WARNING if self.is_failed else logging.DEBUG,
             "version state model=%s version=%d state=%s problem=%r",
             *(model, number, state.name, message),
         )

@@ -15,6 +15,7 @@ from tfx_encore.cache.answers import (
     decode_batch,
     encode_answer,
     encode_bodies,
+    encode_each,
     open_answer,
     seal_answer,
 )
@@ -130,3 +131,26 @@ def test_answers_that_do_not_fit_together_make_no_batch(other):
     for answers in ([first, other], [first, first, other], [other, first]):
         with pytest.raises(DataError, match="different models"):
             decode_batch([encode_answer(row) for row in answers])
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 17, 40])
+def test_the_answers_of_a_small_batch_are_those_of_a_large_one(count):
+    rng = np.random.default_rng(0)
+    outputs = {
+        "score": rng.normal(size=(count, 1)).astype(np.float32),
+        "classes": rng.integers(0, 9, size=(count, 2, 3)),
+        "big": rng.normal(size=count).astype(">f8"),
+        "word": np.array([b"w%d" % at for at in range(count)], dtype=object),
+    }
+    for names in (["score"], ["score", "classes"], ["score", "big"], ["word", "score"]):
+        chosen = {name: outputs[name] for name in names}
+        bodies = cut(*encode_bodies(chosen))
+        assert encode_each(chosen) == [seal_answer(body) for body in bodies]
+
+
+@pytest.mark.parametrize(
+    "outputs", [{}, {"a": np.float32(1)}, {"a": np.zeros(3), "b": np.zeros(2)}]
+)
+def test_outputs_without_one_row_for_each_are_refused_in_small_batches_too(outputs):
+    with pytest.raises(DataError):
+        encode_each(outputs)

@@ -13,12 +13,12 @@ from tfx_encore.cache.answers import encode_answer
 from tfx_encore.cache.cache_policy import CachePolicy
 from tfx_encore.cache.inference_cache import InferenceCache
 from tfx_encore.cache.invalidation import InvalidationState
-from tfx_encore.cache.keys import row_key
+from tfx_encore.cache.keys import KeyMaker, row_key
 from tfx_encore.cache.lmdb_store import LmdbStore
 from tfx_encore.cache.memory_store import MemoryStore
-from tfx_encore.cache.row_request import RowRequest
+from tfx_encore.cache.row_request import RowRequest, transformed_row
 from tfx_encore.cache.row_spec import SignatureSpec
-from tfx_encore.cache.rows import cell, encode_row
+from tfx_encore.cache.rows import cell, decode_row, encode_row, to_array
 from tfx_encore.cache.snapshot import SnapshotWriter
 from tfx_encore.cache.snapshot_block import Entry, block_of
 from tfx_encore.cache.snapshot_loader import load_snapshot
@@ -175,3 +175,19 @@ def test_loaded_answers_expire_at_different_times(make, snapshot, clock):
     ends = {cache.find(request(n)).entry.expires_at - clock.now for n in range(50)}
     assert len(ends) > 40
     assert 50.0 <= min(ends) <= max(ends) <= 100.0
+
+
+def test_each_answer_is_kept_under_its_transformed_row_too(make, snapshot, clock):
+    """Rows 0 and 1 are one to the model, and so on; every other signature has no such rows."""
+
+    def transformed(signature: str, row: bytes) -> bytes | None:
+        assert signature == "serving_default"
+        number = int(to_array(decode_row(row)["n"]))
+        return None if number >= COUNT - 10 else b"%d" % (number // 2)
+
+    store = MemoryStore(2**20)
+    report = load(make(store), snapshot, clock, transformed=transformed)
+    assert (report.entries, len(store)) == (COUNT, COUNT + (COUNT - 10) // 2)
+    shared = transformed_row(KeyMaker("f2", "serving_default"), b"3")
+    assert store.get(shared.key).row == shared.row
+    assert store.get(shared.key).answer == answer(6)
