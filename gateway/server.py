@@ -42,6 +42,7 @@ from tfx_encore.gateway.rest.log_converter import make_converter
 from tfx_encore.gateway.rest.service import RestService
 from tfx_encore.gateway.routing import Router
 from tfx_encore.gateway.routing_board import RoutingBoard
+from tfx_encore.gateway.rpc.health import Health
 from tfx_encore.gateway.rpc.server import MAX_MESSAGE_BYTES, GrpcListener, serve_grpc
 from tfx_encore.gateway.rpc.service import GrpcService
 from tfx_encore.gateway.servable import Servable
@@ -312,6 +313,9 @@ class GatewayServer:
             reuse_port=shares,
             channel_arguments=settings.channel_arguments(),
             uds=settings.grpc_socket_path,
+            health=Health(lambda: self.ready()[0])
+            if settings.enable_grpc_healthcheck_service
+            else None,
         )
         self._add(grpc, listener)
         self.grpc_port = listener.port

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from tfx_encore.gateway.rpc.health import Health
 from tfx_encore.gateway.rpc.service import GrpcService, Handler
 from tfx_encore.gateway.tls import ServerTls
 from tfx_encore.schemas.errors import ConfigError
@@ -48,6 +49,7 @@ async def serve_grpc(
     reuse_port: bool = False,
     channel_arguments: ChannelArguments = (),
     uds: str | None = None,
+    health: Health | None = None,
 ) -> GrpcListener:
     """Starts a server on the running event loop.
 
@@ -60,6 +62,7 @@ async def serve_grpc(
         reuse_port: whether other processes may listen on the same port.
         channel_arguments: passed on to gRPC; they win over the ones set here.
         uds: path of a Unix socket to listen on, too.
+        health: answers health checks; None for none.
 
     Raises:
         ConfigError: the port or the socket is taken or not allowed, or there is neither.
@@ -76,6 +79,8 @@ async def serve_grpc(
     for name, handlers in service.handlers().items():
         methods = {method: _raw(handler) for method, handler in handlers.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+    if health is not None:
+        server.add_generic_rpc_handlers((health.handler(),))
     bound = 0
     if port is not None:
         bound = _bind(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", tls, "port")
