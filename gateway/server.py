@@ -50,6 +50,7 @@ from tfx_encore.gateway.server_admin import ServerAdmin
 from tfx_encore.gateway.settings import GatewaySettings, Opener
 from tfx_encore.gateway.siblings import Siblings
 from tfx_encore.gateway.signature import Signature
+from tfx_encore.gateway.status import VersionState
 from tfx_encore.gateway.tls import read_ssl_config
 from tfx_encore.gateway.transformed import TransformedKeys
 from tfx_encore.metadata.journal_ledger import JournalLedger
@@ -111,6 +112,8 @@ class GatewayServer:
         await self.manager.follow(self._source())
         with contextlib.suppress(ServingError):  # what failed is in its status, and in the log
             await self.manager.settled(self.manager.names())
+        while self._is_loading():
+            await asyncio.sleep(0.05)
         if self._board is not None:
             await self._board.admitted()
         await self._listen()
@@ -156,6 +159,15 @@ class GatewayServer:
         if self.is_draining:
             return False, "draining"
         return self.manager.ready()
+
+    def _is_loading(self) -> bool:
+        """True while a version that is wanted has neither loaded nor failed."""
+        unsettled = (VersionState.START, VersionState.LOADING)
+        for name in self.manager.names():
+            with contextlib.suppress(ServingError):  # nothing is known of it yet
+                if any(status.state in unsettled for status in self.manager.status(name)):
+                    return True
+        return False
 
     def poke(self) -> None:
         """Looks for versions, labels and records now."""
