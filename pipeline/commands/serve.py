@@ -123,7 +123,8 @@ def _model_lines(model: ModelStats) -> Iterator[str]:
         for signature, caching in sorted(version.caching.items()):
             mode, _, why = caching.partition(": ")
             how = "not cached" if mode == "off" else f"cached by {mode}"
-            yield f"    {signature} {how}" + (f": {why}" if why else "")
+            short = why.partition(";")[0]  # `encore cache stats --json` has the rest
+            yield f"    {signature} {how}" + (f": {short}" if short else "")
     if model.versions and model.problem:
         yield f"    {model.problem}"
 
