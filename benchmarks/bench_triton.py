@@ -39,9 +39,9 @@ def run(quick: bool) -> dict[str, Any]:
         "rows": rows,
         "notes": [
             "Triton Inference Server as nvidia-pytriton 0.7.0 carries it, with `response_cache` "
-            "and the local cache; JSON over HTTP on both sides, a row of six features, one body asked "
+            "and the local cache; JSON over HTTP on both sides, six features, one body asked "
             "for again and again, keep-alive, wrk with one thread. One core each: the server on "
-            "core 0, wrk on core 1. Shared: both wherever the system puts them, two cores in all; "
+            "core 0, wrk on core 1. Shared: both where the system puts them, two cores in all; "
             "Triton's threads then use what wrk leaves of the second core, the gateway's one "
             "worker does not.",
             f"Medians of {rounds} rounds of {seconds} s, the servers in turn.",

@@ -232,6 +232,7 @@ class GatewayServer:
             directory=Path(settings.request_log_dir),
             rate=settings.request_log_rate,
             max_per_minute=settings.request_log_max_per_minute,
+            rotate_seconds=settings.request_log_rotate_seconds,
             keep_days=settings.request_log_keep_days,
         )
         return TfRecordRequestLog(

@@ -194,6 +194,12 @@ class GatewaySettings(BaseModel):
         ge=0,
         description="Requests logged in a minute at most, by worker; 0: no limit.",
     )
+    request_log_rotate_seconds: float = Field(
+        default=600.0,
+        gt=0.0,
+        le=86_400.0,
+        description="A file of the log is closed, and readable by others, when it is this old.",
+    )
     request_log_keep_days: float = Field(
         default=7.0, ge=0.0, description="When a file of the log is removed; 0: never."
     )

@@ -31,7 +31,7 @@ class WarmupPolicy(BaseModel):
         default=(), description="Outputs to keep; empty keeps all. Part of every row key."
     )
     max_entries: int = Field(
-        default=10_000, ge=1, le=10_000_000, description="Answers in the snapshot at most."
+        default=100_000, ge=1, le=10_000_000, description="Answers in the snapshot at most."
     )
     max_bytes: int = Field(
         default=64 * 2**20, ge=1, description="Bytes of keys, rows and answers at most."

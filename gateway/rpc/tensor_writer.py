@@ -1,4 +1,4 @@
-"""The outputs of a PredictResponse, serialised. No IO here."""
+"""The outputs of a PredictResponse, serialised."""
 
 from __future__ import annotations
 
