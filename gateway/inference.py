@@ -143,7 +143,7 @@ class Attempt:
             if self._plan.mode == "requests":
                 rows = [_whole(signature, self._tensors())]
             elif rows is None:
-                rows = _rows(servable, self._plan, self._tensors())
+                rows = [] if self._is_large() else _rows(servable, self._plan, self._tensors())
         except DataError:
             # The model says better what is wrong with it, and may even take it.
             self._plan = Plan("off")
@@ -157,6 +157,10 @@ class Attempt:
             RowRequest(maker.key(row), row, fingerprint, name, RowPlace(at, maker))
             for at, row in enumerate(rows)
         ]
+
+    def _is_large(self) -> bool:
+        """True for more rows than are looked up one by one."""
+        return any(len(array) > MAX_ROWS for array in self._tensors().values() if array.ndim)
 
     def _prediction(self, answers: Sequence[Answer]) -> Prediction:
         raise_rejection(answers)

@@ -16,6 +16,7 @@ import importlib
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -38,6 +39,7 @@ BOARD = "routes.board"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # What closing takes beyond the requests under way.
+_FEW_FILES = 4096
 _CLOSING_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
@@ -95,6 +97,7 @@ def run_worker(handover: Handover, tell: Tell) -> int:
     Raises:
         EncoreError: it cannot be served.
     """
+    _allow_connections()
     loop = uvloop.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
@@ -106,6 +109,15 @@ def run_worker(handover: Handover, tell: Tell) -> int:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _allow_connections() -> None:
+    """Takes as many open files as this user may have: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < _FEW_FILES:
+        log.warning("few connections possible open_files=%d (raise it by ulimit -Hn)", hard)
 
 
 async def _serve(handover: Handover, tell: Tell) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -40,6 +41,7 @@ def in_a_process_killed_before_step(k: int, root: Path, change: Change) -> bool:
     """Runs a change in a forked process; returns True if it got through alive."""
     child = os.fork()
     if child == 0:
+        gc.disable()  # what it would collect may join threads that only the parent has
         code = 1
         try:
             change(ReleaseDirectory(root, "taxi", disk=Disk(before=Killer(k))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -119,6 +120,7 @@ def test_the_lock_of_a_killed_writer_is_free_at_once(tmp_path: Path, make_model:
     releases.push(PushRequest(make_model("a")))
     child = os.fork()
     if child == 0:
+        gc.disable()  # what it would collect may join threads that only the parent has
         sleepy = Disk(before=lambda _step, _path: time.sleep(60))
         ReleaseDirectory(tmp_path, "taxi", disk=sleepy).push(PushRequest(make_model("b")))
         os._exit(1)
