@@ -16,7 +16,7 @@ from pathlib import Path
 from tfx_encore.cache.cache_policy import CachePolicy
 from tfx_encore.cache.checkpoint import FileCheckpoint
 from tfx_encore.cache.crypto import KeyRing
-from tfx_encore.cache.entry import LocalStore, RemoteStore
+from tfx_encore.cache.entry import LocalStore
 from tfx_encore.cache.follower import Follower, LedgerPort
 from tfx_encore.cache.inference_cache import InferenceCache
 from tfx_encore.cache.invalidation import InvalidationState
@@ -25,6 +25,7 @@ from tfx_encore.cache.memory_store import MemoryStore
 from tfx_encore.cache.observer import CacheObserver
 from tfx_encore.cache.redis_accelerator import InvalidationAccelerator
 from tfx_encore.cache.redis_config import RedisConfig, safe_name
+from tfx_encore.cache.redis_lease import RedisLease
 from tfx_encore.cache.redis_store import RedisStore
 from tfx_encore.cache.row_request import Transform
 from tfx_encore.cache.snapshot_loader import LoadReport, Transformed, load_snapshot
@@ -46,6 +47,7 @@ class CacheParts:
     Attributes:
         directory: for stores that survive a restart; None for memory only.
         redis: the shared tier; None for none.
+        redis_lease: whether one process at a time computes a row that several miss.
         key_ring: seals what is written to disk and to Redis; None for plain.
         consumer: who acknowledges records, as `gateway@host-1`.
         poll_seconds: pause between two looks at the ledger.
@@ -54,6 +56,7 @@ class CacheParts:
 
     directory: Path | None = None
     redis: RedisConfig | None = None
+    redis_lease: bool = False
     key_ring: KeyRing | None = None
     consumer: str = "gateway"
     poll_seconds: float = 0.5
@@ -103,6 +106,7 @@ class ModelCache:
             state=self.state,
             transform=transform,
             observer=observer,
+            lease=self._make_lease(),
         )
         self.follower = None if ledger is None else self._make_follower(ledger)
         self._accelerator = (
@@ -185,7 +189,12 @@ class ModelCache:
         log.warning("snapshot not loaded model=%s reason=%r", self.model, self.problem)
         return None
 
-    def _make_remote(self) -> RemoteStore | None:
+    def _make_lease(self) -> RedisLease | None:
+        if self._remote is None or not self._parts.redis_lease:
+            return None
+        return RedisLease(self._remote.link, self.model)
+
+    def _make_remote(self) -> RedisStore | None:
         if self._parts.redis is None:
             return None
         return RedisStore(self._parts.redis, self.model, cipher=self._parts.key_ring)

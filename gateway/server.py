@@ -252,6 +252,7 @@ class GatewayServer:
         parts = CacheParts(
             directory=Path(settings.cache_dir) if settings.cache_dir else None,
             redis=settings.redis,
+            redis_lease=settings.redis_lease,
             key_ring=load_key_ring(settings.encryption) if settings.encryption else None,
             consumer=self.consumer,
             poll_seconds=settings.ledger_poll_seconds,

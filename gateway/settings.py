@@ -158,6 +158,11 @@ class GatewaySettings(BaseModel):
         "cache`. None: memory only.",
     )
     redis: RedisConfig | None = Field(default=None, description="The tier that hosts share.")
+    redis_lease: bool = Field(
+        default=False,
+        description="Of several gateways that miss a row one computes it and the others wait for "
+        "it, by a lease in Redis; worth it where a row is dear to compute.",
+    )
     encryption: EncryptionPolicy | None = Field(
         default=None, description="Keys that seal what LMDB and Redis keep."
     )
@@ -228,7 +233,8 @@ class GatewaySettings(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> GatewaySettings:
-        for problem in (self._sources(), self._listeners(), self._batching(), self._threads()):
+        problems = (self._sources, self._listeners, self._batching, self._threads, self._lease)
+        for problem in (check() for check in problems):
             if problem:
                 raise ValueError(problem)
         self.channel_arguments()
@@ -296,6 +302,11 @@ class GatewaySettings(BaseModel):
     def _batching(self) -> str | None:
         if self.batching_parameters_file and not self.enable_batching:
             return "--batching_parameters_file is given without --enable_batching"
+        return None
+
+    def _lease(self) -> str | None:
+        if self.redis_lease and self.redis is None:
+            return "--redis_lease is given without --redis or --redis_config"
         return None
 
     def _threads(self) -> str | None:
