@@ -149,9 +149,8 @@ class RestService:
         if kept is None:
             return None
         begun = time.perf_counter()
-        self._sync()
         now = time.time()
-        if not kept.is_fresh(now):
+        if not self._is_synced() or not kept.is_fresh(now):
             self.raw.drop(kept)
             return None
         response = self.heads.start_ok(now) + kept.tail
@@ -206,10 +205,17 @@ class RestService:
 
     # --- by the bytes ----------------------------------------------------------------------------
 
+    def _is_synced(self) -> bool:
+        """Takes over what other workers agreed on; False if this one may not answer now."""
+        try:
+            self._sync()
+        except ServingError:
+            return False  # the full way says why
+        return True
+
     def _again(self, request: HttpRequest, kept: RawAnswer) -> bytes | None:
-        self._sync()
         now = time.time()
-        if not kept.is_fresh(now):
+        if not self._is_synced() or not kept.is_fresh(now):
             self.raw.drop(kept)
             return None
         kept.asked = True
@@ -467,10 +473,11 @@ class RestService:
         return exchange
 
     def _is_moved(self, work: Work) -> bool:
-        self._sync()
+        self._is_synced()
         return work.attempt.pointer.target is not work.attempt.servable
 
     def _check_route(self, work: Work) -> None:
+        self._sync()  # raises where this worker may not answer now
         if self._is_moved(work):
             raise RouteMoved
 

@@ -116,14 +116,13 @@ class GrpcService:
 
         async def handle(request: bytes, context: Context) -> bytes:
             call = Call(name, request, context, time.perf_counter())
-            sync()  # other workers may have agreed on a switch
-            if len(request) <= MAX_BODY_BYTES:
-                raw = find((name, request))
+            try:
+                sync()  # other workers may have agreed on a switch
+                raw = find((name, request)) if len(request) <= MAX_BODY_BYTES else None
                 if raw is not None:
                     if raw.is_fresh(clock()):
                         return self._repeated(call, raw)
                     self.raw.drop(raw)
-            try:
                 done = await _answer(method, call)
             except BaseException as error:
                 await self._fail(call, error)
