@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,15 @@ from wrk import Load, wrk
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = ROOT / ".cache" / "bench" / "triton"
 PATH = "/v1/models/taxi:predict"
+CONNECTIONS = (1, 16, 64)
 TYPES = {"trip_start_hour": "INT64", "payment_type": "BYTES"}
 
 
 def run(quick: bool) -> dict[str, Any]:
     """Measures both, alone on one core and sharing the cores with the client."""
     python = _environment()
-    rounds, seconds = (1, 2) if quick else (3, 6)
-    rows = [
-        _row(python, pinned, connections, rounds, seconds)
-        for pinned in (True, False)
-        for connections in (1, 16, 64)
-    ]
+    rounds, seconds = (1, 2) if quick else (3, 4)
+    rows = [row for pinned in (True, False) for row in _rows(python, pinned, rounds, seconds)]
     return {
         "title": "Hits beside Triton's response cache",
         "rows": rows,
@@ -49,42 +46,29 @@ def run(quick: bool) -> dict[str, Any]:
     }
 
 
-def _row(python: Path, pinned: bool, connections: int, rounds: int, seconds: int) -> dict[str, Any]:
-    ours: list[Load] = []
-    theirs: list[Load] = []
+def _rows(python: Path, pinned: bool, rounds: int, seconds: int) -> list[dict[str, Any]]:
     core = 0 if pinned else None
-    client = 1 if pinned else None
-    with tempfile.TemporaryDirectory() as folder, release() as releases:
-        flags = [f"--releases={releases}"]
-        with (
-            gateway(flags, Path(folder) / "log", core=core) as server,
-            _triton(python, core) as port,
-        ):
-            sides: list[tuple[list[Load], Callable[[], Load]]] = [
-                (
-                    ours,
-                    lambda: wrk(
-                        f"http://127.0.0.1:{server.port}{PATH}",
-                        [json.dumps(BODY)],
-                        seconds=seconds,
-                        connections=connections,
-                        core=client,
-                    ),
-                ),
-                (
-                    theirs,
-                    lambda: wrk(
-                        f"http://127.0.0.1:{port}/v2/models/taxi/infer",
-                        [json.dumps(_triton_body())],
-                        seconds=seconds,
-                        connections=connections,
-                        core=client,
-                    ),
-                ),
-            ]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        release() as releases,
+        gateway([f"--releases={releases}"], Path(folder) / "log", core=core) as server,
+        _triton(python, core) as port,
+    ):
+        ours = (f"http://127.0.0.1:{server.port}{PATH}", json.dumps(BODY))
+        theirs = (f"http://127.0.0.1:{port}/v2/models/taxi/infer", json.dumps(_triton_body()))
+        table = []
+        for connections in CONNECTIONS:
+            loads: dict[str, list[Load]] = {}
             for _ in range(rounds):
-                for loads, measure in sides:
-                    loads.append(measure())
+                for url, body in (ours, theirs):
+                    client = 1 if pinned else None
+                    load = wrk(url, [body], seconds=seconds, connections=connections, core=client)
+                    loads.setdefault(url, []).append(load)
+            table.append(_row(pinned, connections, loads[ours[0]], loads[theirs[0]]))
+        return table
+
+
+def _row(pinned: bool, connections: int, ours: list[Load], theirs: list[Load]) -> dict[str, Any]:
     if any(load.failed for load in [*ours, *theirs]):
         raise RuntimeError(f"requests failed: {ours} {theirs}")
     mine, other = _median(ours, "requests"), _median(theirs, "requests")
