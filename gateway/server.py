@@ -134,6 +134,9 @@ class GatewayServer:
         self.is_draining = True
         await asyncio.sleep(self.settings.lame_duck_seconds)
         await asyncio.gather(*(listener.close(grace_seconds) for listener in self._listeners))
+        for service in self._services:
+            if isinstance(service, RestService):
+                service.close()
         await self.manager.close()
         await self.caches.close()
         if self._log is not None:
@@ -282,6 +285,9 @@ class GatewayServer:
 
     async def _close_servable(self, servable: Servable) -> None:
         await close_servable(servable)
+        for service in self._services:
+            if isinstance(service, GrpcService):
+                service.sweep()  # whole responses let go of the version; REST looks by itself
         others = self.router.routes(servable.name).versions.values()
         if all(other.fingerprint != servable.fingerprint for other in others):
             self.transforms.forget(servable.fingerprint)
