@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -268,13 +267,3 @@ def launch(fake_folder: Path) -> Iterator[Callable[..., Running]]:
     for pid in pids:
         if is_alive(pid):
             os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    """The command sends the gateway's log to standard error; later tests read it elsewhere."""
-    log = logging.getLogger("tfx_encore.gateway")
-    before = (list(log.handlers), log.propagate, log.level)
-    yield
-    log.handlers[:], log.propagate = before[:2]
-    log.setLevel(before[2])
