@@ -23,7 +23,7 @@ _SERIAL = count(1)
 
 def run(quick: bool) -> dict[str, Any]:
     """Measures one worker on one core, wrk on the other."""
-    rounds, seconds = (1, 2) if quick else (5, 3)
+    rounds, seconds = (1, 2) if quick else (5, 2)
     with tempfile.TemporaryDirectory() as folder, release() as releases:
         off = Path(folder) / "off.yaml"
         off.write_text("default: {mode: off}\n")

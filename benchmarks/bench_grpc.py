@@ -224,7 +224,7 @@ def load(port: int, folder: Path, requests: int) -> dict[str, float]:
 
 
 def run(quick: bool) -> dict[str, Any]:
-    requests, repeats = (3000, 3) if quick else (20_000, 5)
+    requests, repeats = (3000, 3) if quick else (20_000, 3)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in SERVERS}
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         ports = {}

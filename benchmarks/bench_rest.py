@@ -257,7 +257,7 @@ def run(quick: bool) -> dict[str, Any]:
     """Measures all of them in turn, several times."""
     if shutil.which("wrk") is None:
         raise RuntimeError("wrk is not installed: apt-get install wrk")
-    rounds, seconds = (3, 1.0) if quick else (7, 3.0)
+    rounds, seconds = (3, 1.0) if quick else (5, 2.0)
     rng = random.Random(1)
     bodies = [body(rng) for _ in range(BODIES)]
     found: dict[str, list[dict[str, float]]] = {}

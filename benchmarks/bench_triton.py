@@ -29,7 +29,7 @@ TYPES = {"trip_start_hour": "INT64", "payment_type": "BYTES"}
 def run(quick: bool) -> dict[str, Any]:
     """Measures both, alone on one core and sharing the cores with the client."""
     python = _environment()
-    rounds, seconds = (1, 2) if quick else (3, 4)
+    rounds, seconds = (1, 2) if quick else (3, 3)
     rows = [row for pinned in (True, False) for row in _rows(python, pinned, rounds, seconds)]
     return {
         "title": "Hits beside Triton's response cache",
