@@ -5,13 +5,13 @@ Works on any message that has the fields of tensorflow.TensorProto and PredictRe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfx_encore.cache.row_spec import FeatureSpec, SignatureSpec
-from tfx_encore.cache.rows import Cell, Row, cell
+from tfx_encore.cache.rows import Cell, Row, cell, to_array
 from tfx_encore.cache.tf_example import ExampleRows
 from tfx_encore.schemas.errors import DataError
 
@@ -143,3 +143,26 @@ def _check_tensor(feature: FeatureSpec, values: np.ndarray[Any, Any]) -> int:
             f"{feature.dtype} of shape {['rows', *feature.shape]}"
         )
     return len(values)
+
+
+def input_tensors(spec: SignatureSpec, rows: Sequence[Row]) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns the inputs of a `tensors` signature, shape [rows, ...], from canonical rows.
+
+    Raises:
+        ValueError: rows of different shapes make no batch.
+    """
+    return {feature.name: _stack(feature, rows) for feature in spec.features}
+
+
+def _stack(feature: FeatureSpec, rows: Sequence[Row]) -> np.ndarray[Any, Any]:
+    return np.stack(
+        [to_array(row[feature.name]) if feature.in_key else _placeholder(feature) for row in rows]
+    )
+
+
+def _placeholder(feature: FeatureSpec) -> np.ndarray[Any, Any]:
+    """Any value will do for an input that no answer is computed from."""
+    shape = tuple(1 if dim == -1 else dim for dim in feature.shape)
+    if feature.dtype == "string":
+        return np.full(shape, b"", dtype=object)
+    return np.zeros(shape, dtype=feature.dtype)

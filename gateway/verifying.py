@@ -14,10 +14,11 @@ import numpy as np
 from tfx_encore.cache.answers import decode_answer
 from tfx_encore.cache.certification import movement
 from tfx_encore.cache.entry import Entry
-from tfx_encore.cache.row_spec import FeatureSpec, SignatureSpec
+from tfx_encore.cache.row_spec import SignatureSpec
 from tfx_encore.cache.rows import Row, decode_row, to_array
 from tfx_encore.cache.selection import is_transformed
 from tfx_encore.cache.tf_example import example_of_row
+from tfx_encore.cache.tf_predict import input_tensors
 from tfx_encore.gateway.admin_messages import Difference
 from tfx_encore.gateway.errors import ServingError
 from tfx_encore.gateway.model_cache import ModelCache
@@ -138,20 +139,7 @@ def tensors_of_row(spec: SignatureSpec, row: Row) -> dict[str, Array]:
         examples = np.empty(1, dtype=object)
         examples[0] = example_of_row(row, spec)
         return {spec.input_name: examples}
-    return {
-        feature.name: to_array(row[feature.name])[np.newaxis]
-        if feature.in_key
-        else _placeholder(feature)
-        for feature in spec.features
-    }
-
-
-def _placeholder(feature: FeatureSpec) -> Array:
-    """Any value will do for an input that no answer is computed from."""
-    shape = (1, *(1 if dim == -1 else dim for dim in feature.shape))
-    if feature.dtype == "string":
-        return np.full(shape, b"", dtype=object)
-    return np.zeros(shape, dtype=feature.dtype)
+    return input_tensors(spec, [row])
 
 
 def _kept(entry: Entry) -> dict[str, Array] | str:

@@ -15,9 +15,10 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from tfx_encore.cache.answers import encode_bodies
-from tfx_encore.cache.row_spec import FeatureSpec, SignatureSpec
-from tfx_encore.cache.rows import Row, decode_row, to_array
+from tfx_encore.cache.row_spec import SignatureSpec
+from tfx_encore.cache.rows import decode_row
 from tfx_encore.cache.snapshot_block import Block, block_of
+from tfx_encore.cache.tf_predict import input_tensors
 from tfx_encore.components.cache_warmer.head_file import Batch, read_batches
 from tfx_encore.components.cache_warmer.reading import write_json
 from tfx_encore.schemas.errors import DataError, ModelError
@@ -89,15 +90,6 @@ class Session:
             return {self._spec.input_name: tf.constant(rows, tf.string)}
         arrays = input_tensors(self._spec, [decode_row(row) for row in rows])
         return {name: tf.constant(array) for name, array in arrays.items()}
-
-
-def input_tensors(spec: SignatureSpec, rows: Sequence[Row]) -> dict[str, np.ndarray[Any, Any]]:
-    """Returns the inputs of a `tensors` signature, shape [rows, ...], from canonical rows.
-
-    Raises:
-        ValueError: rows of different shapes make no batch.
-    """
-    return {feature.name: _stack(feature, rows) for feature in spec.features}
 
 
 def padded(rows: Sequence[Any], size: int) -> Sequence[Any]:
@@ -228,17 +220,3 @@ def check_answered(rows: int, told: Told, tolerated: float) -> str | None:
             f"(now {tolerated:g})"
         )
     return line
-
-
-def _stack(feature: FeatureSpec, rows: Sequence[Row]) -> np.ndarray[Any, Any]:
-    return np.stack(
-        [to_array(row[feature.name]) if feature.in_key else _placeholder(feature) for row in rows]
-    )
-
-
-def _placeholder(feature: FeatureSpec) -> np.ndarray[Any, Any]:
-    """Any value will do for an input that no answer is computed from."""
-    shape = tuple(1 if dim == -1 else dim for dim in feature.shape)
-    if feature.dtype == "string":
-        return np.full(shape, b"", dtype=object)
-    return np.zeros(shape, dtype=feature.dtype)

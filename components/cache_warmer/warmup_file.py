@@ -10,8 +10,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from tfx_encore.cache.row_spec import SignatureSpec
 from tfx_encore.cache.rows import decode_row
+from tfx_encore.cache.tf_predict import input_tensors
 from tfx_encore.components.cache_warmer.head import HeadRow
-from tfx_encore.components.cache_warmer.inference import input_tensors
 
 WARMUP_FILE = "tf_serving_warmup_requests"
 
