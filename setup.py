@@ -40,7 +40,7 @@ setup(
     package_data={
         "tfx_encore": ["py.typed"],
         **{
-            name: ["*.pbtxt", "*.json", "*.html", "*.css", "*.yaml", "templates/*.tmpl"]
+            name: ["*.pbtxt", "*.json", "*.html", "*.css", "*.yaml", "*.js", "templates/*.tmpl"]
             for name in PACKAGES[1:]
         },
     },

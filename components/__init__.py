@@ -1,4 +1,4 @@
-"""TFX components: DriftValidator, SlicedEvaluator, CacheWarmer, VersionedPusher, LiveRelease."""
+"""What TFX Encore adds to TFX: components of the release pipeline and of the nightly one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ _HOME = {
     "CacheWarmer": "tfx_encore.components.cache_warmer.component",
     "DriftValidator": "tfx_encore.components.drift_validator.component",
     "LiveRelease": "tfx_encore.components.live_release.component",
+    "LoggedEvaluator": "tfx_encore.components.logged_evaluator.component",
+    "NightRecorder": "tfx_encore.components.night_recorder.component",
+    "RequestLogExampleGen": "tfx_encore.components.request_log_example_gen.component",
     "SlicedEvaluator": "tfx_encore.components.sliced_evaluator.component",
+    "TrendMonitor": "tfx_encore.components.trend_monitor.component",
     "VersionedPusher": "tfx_encore.components.versioned_pusher.component",
 }
 

@@ -14,6 +14,7 @@ from tfx_encore.pipeline.yaml_reader import Path, YamlError, read_yaml
 from tfx_encore.schemas.drift_policy import DriftPolicy
 from tfx_encore.schemas.errors import ConfigError
 from tfx_encore.schemas.evaluation_policy import EvaluationPolicy
+from tfx_encore.schemas.nightly_policy import NightlyPolicy
 from tfx_encore.schemas.release_policy import ReleasePolicy
 from tfx_encore.schemas.warmup_policy import WarmupPolicy
 
@@ -103,6 +104,7 @@ class ProjectConfig(_Section):
     evaluation: EvaluationPolicy
     warmup: WarmupPolicy = Field(default_factory=WarmupPolicy)
     release: ReleasePolicy = Field(default_factory=ReleasePolicy)
+    nightly: NightlyPolicy = Field(default_factory=NightlyPolicy)
     beam: BeamConfig = Field(default_factory=BeamConfig)
     metadata: MetadataConfig = Field(default_factory=MetadataConfig)
 

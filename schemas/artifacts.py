@@ -53,3 +53,41 @@ class CoverageReport(Artifact):
     """
 
     TYPE_NAME = "tfx_encore.CoverageReport"
+
+
+class RequestLogReport(Artifact):
+    """What a day's request log held (`log.json`, a `schemas.nights.LogReport`).
+
+    Custom properties: `model`, `date`, `rows`, `unreadable`.
+    """
+
+    TYPE_NAME = "tfx_encore.RequestLogReport"
+
+
+class NightStatistics(Artifact):
+    """Sufficient statistics of a night by slice (`slices.json`) and of its pairs of features.
+
+    Custom properties: `model`, `date`, `rows`, `payload` (the counts by slice as JSON when they are
+    short enough for the store).
+    """
+
+    TYPE_NAME = "tfx_encore.NightStatistics"
+
+
+class TrendReport(Artifact):
+    """The trend decision of a night (`decision.json`) and its series (`trends.json`).
+
+    Custom properties: `outcome`, `reason`.
+    """
+
+    TYPE_NAME = "tfx_encore.TrendReport"
+
+
+class NightDecision(Artifact):
+    """The decision record of a night (`night.json`, a `schemas.nights.NightRecord`).
+
+    Custom properties: `model`, `date`, `outcome`, `reason`, `revision`, `actions` (their kinds,
+    comma-separated), `payload` (the record as JSON when it is short enough for the store).
+    """
+
+    TYPE_NAME = "tfx_encore.NightDecision"

@@ -17,10 +17,18 @@ _HOME = {
     "CoverageReport": "tfx_encore.schemas.artifacts",
     "DriftReport": "tfx_encore.schemas.artifacts",
     "SliceReport": "tfx_encore.schemas.artifacts",
+    "NightDecision": "tfx_encore.schemas.artifacts",
+    "NightStatistics": "tfx_encore.schemas.artifacts",
+    "RequestLogReport": "tfx_encore.schemas.artifacts",
+    "TrendReport": "tfx_encore.schemas.artifacts",
     "CacheWarmer": "tfx_encore.components",
     "DriftValidator": "tfx_encore.components",
     "LiveRelease": "tfx_encore.components",
+    "LoggedEvaluator": "tfx_encore.components",
+    "NightRecorder": "tfx_encore.components",
+    "RequestLogExampleGen": "tfx_encore.components",
     "SlicedEvaluator": "tfx_encore.components",
+    "TrendMonitor": "tfx_encore.components",
     "VersionedPusher": "tfx_encore.components",
 }
 
