@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from tfx_encore.cache.answers import decode_answer, decode_batch
 from tfx_encore.cache.row_request import Answer
 from tfx_encore.cache.rows import to_array
@@ -80,6 +82,13 @@ class Prediction:
         if self.hits == self.rows:
             return "hit"
         return "partial" if self.hits else "miss"
+
+    def hit_rows(self) -> bytes:
+        """Which rows the cache answered, bit i % 8 of byte i // 8 for row i; empty unless some."""
+        if self.status != "partial":
+            return b""
+        bits = [answer.is_hit for answer in self.answers]
+        return bytes(np.packbits(bits, bitorder="little"))
 
     def tensors(self) -> dict[str, Array]:
         """Output name -> value, shape [rows, ...], strings as object arrays of bytes."""

@@ -19,7 +19,7 @@ from tfx_encore.gateway.request_record import RequestRecord
 
 PREFIX = "encore."
 _SERVE = "serve"
-_LONGEST = {"message": 1024}
+_LONGEST = {"message": 1024, "hits": 4096}
 _FIELDS = {
     "Predict": "predict_log",
     "Classify": "classify_log",
@@ -93,6 +93,8 @@ def tags(record: RequestRecord) -> list[str]:
         "fingerprint": record.fingerprint,
         "label": record.label,
         "request_id": record.request_id,
+        "us": str(round(record.seconds * 1e6)) if record.seconds >= 0 else "",
+        "hits": record.hit_rows.hex(),
     }
     return [
         f"{PREFIX}{name}={clean(value, _LONGEST.get(name, 256))}"

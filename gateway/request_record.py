@@ -26,6 +26,9 @@ class RequestRecord(NamedTuple):
         status: where its rows came from.
         request_id: what the client calls it (`x-request-id`); empty if it does not say.
         received_at: seconds since 1970.
+        seconds: from the last byte of the request to the answer; negative if not known.
+        hit_rows: of a request of which the cache answered some rows, which: bit i % 8 of byte
+            i // 8 for row i; empty otherwise.
     """
 
     protocol: Literal["rest", "grpc"]
@@ -42,6 +45,8 @@ class RequestRecord(NamedTuple):
     status: CacheStatus
     request_id: str
     received_at: float
+    seconds: float = -1.0
+    hit_rows: bytes = b""
 
 
 class RequestLog(Protocol):

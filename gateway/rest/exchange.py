@@ -35,7 +35,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("body", "hits", "method", "request", "rows", "servable", "signature"),
+        *("body", "hit_rows", "hits", "method", "request", "rows", "servable", "signature"),
         "target",
     )
 
@@ -48,6 +48,7 @@ class Exchange:
         self.servable: Servable | None = None
         self.rows = 0
         self.hits = 0
+        self.hit_rows = b""
 
 
 class Reporter:
@@ -117,11 +118,14 @@ class Reporter:
         if loggable and self._log is not None and self._log.wants(known, code):
             self._offer(exchange, "error", b"", code, message)
 
-    def repeated(self, kept: RawAnswer, request_id: bytes, encoding: bytes) -> None:
+    def repeated(
+        self, kept: RawAnswer, read_at: float, request_id: bytes = b"", encoding: bytes = b""
+    ) -> None:
         """A whole response was sent again; its source has counted it."""
         source = kept.source
         if self._log is None or not self._log.wants(source.model, Code.OK):
             return
+        seconds = time.perf_counter() - read_at
         is_packed = b"gzip" in encoding
         body = inflate(kept.request, self._max_body_bytes) if is_packed else kept.request
         record = RequestRecord(
@@ -138,9 +142,10 @@ class Reporter:
             message="",
             status="hit",
             request_id=request_id.decode("latin-1"),
-            received_at=time.time(),
+            received_at=time.time() - seconds,
+            seconds=seconds,
         )
-        self._observer.logged(source.model, 1, 0 if self._log.offer(record) else 1)
+        self._log.offer(record)
 
     def counter(
         self, method: str, model: str, version: int, signature: str, status: CacheStatus
@@ -187,6 +192,7 @@ class Reporter:
         self, exchange: Exchange, status: CacheStatus, response: bytes, code: Code, message: str
     ) -> None:
         servable, target = exchange.servable, exchange.target
+        seconds = time.perf_counter() - exchange.request.read_at
         record = RequestRecord(
             protocol="rest",
             method=exchange.method,
@@ -201,10 +207,12 @@ class Reporter:
             message=message,
             status=status,
             request_id=exchange.request.request_id.decode("latin-1"),
-            received_at=time.time() - (time.perf_counter() - exchange.request.read_at),
+            received_at=time.time() - seconds,
+            seconds=seconds,
+            hit_rows=exchange.hit_rows,
         )
         assert self._log is not None  # its callers have asked it
-        self._observer.logged(target.model, 1, 0 if self._log.offer(record) else 1)
+        self._log.offer(record)
 
 
 _NOTHING = Target("")

@@ -156,7 +156,7 @@ class RestService:
         response = self.heads.start_ok(now) + kept.tail
         kept.asked = True
         if self._repeated is not None:
-            self._repeated(kept, b"", b"")
+            self._repeated(kept, begun)
         kept.source.count(time.perf_counter() - begun, kept.rows)
         return response
 
@@ -223,7 +223,7 @@ class RestService:
         start = self.heads.start_ok(now)
         response = start + kept.tail if request.is_plain else finished(request, start, kept.tail)
         if self._repeated is not None:
-            self._repeated(kept, request.request_id, request.encoding)
+            self._repeated(kept, request.read_at, request.request_id, request.encoding)
         kept.source.count(time.perf_counter() - request.read_at, kept.rows)
         return response
 
@@ -508,6 +508,7 @@ class RestService:
     def _done(self, exchange: Exchange, prediction: Prediction, body: bytes) -> bytes:
         exchange.servable = prediction.servable
         exchange.rows, exchange.hits = prediction.rows, prediction.hits
+        exchange.hit_rows = prediction.hit_rows()
         fields = self._said_of(prediction.servable, prediction.status) + self._fields
         response = self.heads.response(exchange.request, 200, JSON, body, fields)
         if exchange.request.is_seen:

@@ -57,6 +57,7 @@ class Done(NamedTuple):
         rows: of the request.
         hits: of these, answered without the model.
         freshness: until when it may be repeated; None if it may not.
+        hit_rows: which rows those are, as `Prediction.hit_rows` has it.
     """
 
     body: bytes
@@ -64,6 +65,7 @@ class Done(NamedTuple):
     rows: int = 0
     hits: int = 0
     freshness: Freshness | None = None
+    hit_rows: bytes = b""
 
 
 class Work(Protocol):

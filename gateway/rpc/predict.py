@@ -87,7 +87,14 @@ class PredictWork:
         servable, signature = prediction.servable, prediction.signature.name
         spec = answer_spec(self._model, servable.version, signature)
         body = self._writer.write(prediction) + field(2, spec)
-        return Done(body, prediction.status, prediction.rows, prediction.hits, prediction.freshness)
+        return Done(
+            body,
+            prediction.status,
+            prediction.rows,
+            prediction.hits,
+            prediction.freshness,
+            prediction.hit_rows(),
+        )
 
 
 def read_inputs(

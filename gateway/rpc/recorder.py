@@ -25,12 +25,14 @@ class Ending(NamedTuple):
         status: where its rows came from.
         body: the serialised response; empty for an error.
         message: of the error; empty if there was none.
+        hit_rows: as in `RequestRecord`.
     """
 
     code: Code
     status: CacheStatus
     body: bytes = b""
     message: str = ""
+    hit_rows: bytes = b""
 
 
 class Recorder:
@@ -113,6 +115,7 @@ class Recorder:
 
     def _record(self, call: Call, ending: Ending) -> RequestRecord:
         servable = call.servable
+        seconds = time.perf_counter() - call.begun
         return RequestRecord(
             protocol="grpc",
             method=call.method,
@@ -127,5 +130,7 @@ class Recorder:
             message=ending.message,
             status=ending.status,
             request_id=call.request_id(),
-            received_at=self._clock() - (time.perf_counter() - call.begun),
+            received_at=self._clock() - seconds,
+            seconds=seconds,
+            hit_rows=ending.hit_rows,
         )

@@ -149,7 +149,8 @@ class GrpcService:
             )
         if done.status == "hit" and done.freshness is not None:
             self._keep(call, done, done.freshness)
-        self._recorder.ended(call, Ending(Code.OK, done.status, done.body), done.hits, done.rows)
+        ending = Ending(Code.OK, done.status, done.body, hit_rows=done.hit_rows)
+        self._recorder.ended(call, ending, done.hits, done.rows)
         return done.body
 
     def _keep(self, call: Call, done: Done, freshness: Freshness) -> None:

@@ -63,17 +63,23 @@ def test_requests_that_came_as_json_are_logged_as_messages(releases, serving, tm
         async with serving(releases=str(releases.root), **settings) as client:
             await client.predict(1.0, 2.0)
             await client.predict(2.0, 1.0)
+            await client.predict(3.0, 1.0)
             await client.ask("/v1/models/m:predict", {"instances": ["no number"]})
+            _, _, page = await client.ask("/metrics")
+            return page
 
-    asyncio.run(scenario())
+    page = asyncio.run(scenario())
+    assert 'encore_request_log_records_total{model="m"} 4.0' in page
     files = [str(path) for path in (tmp_path / "log").rglob("*.tfrecord")]
     logs = [
         prediction_log_pb2.PredictionLog.FromString(record.numpy())
         for record in tf.data.TFRecordDataset(files)
     ]
     tags = [read_tags(log.log_metadata.saved_model_tags) for log in logs]
-    assert [tag["cache"] for tag in tags] == ["miss", "hit", "error"]
-    first, second, _ = (log.predict_log for log in logs)
+    assert [tag["cache"] for tag in tags] == ["miss", "hit", "partial", "error"]
+    assert [tag.get("hits") for tag in tags] == [None, None, "02", None]
+    assert all(int(tag["us"]) > 0 for tag in tags)
+    first, second, _, _ = (log.predict_log for log in logs)
     assert list(first.request.inputs["x"].float_val) == [1.0, 2.0]
     assert list(second.response.outputs["y"].float_val) == [1004.0, 1002.0]
     assert first.response.model_spec.version.value == 1
