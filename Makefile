@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow lint fix bench lock clean
+.PHONY: help setup run nightly test test-slow lint fix bench lock clean
 
 # One worker for each core, four at most: each loads TensorFlow for itself (about 1.5 GB).
 TEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
@@ -17,6 +17,10 @@ setup: ## .venv with everything that developing needs
 run: ## the main job: two releases of the taxi model, then a summary and the report's path
 	@tools/bootstrap run
 	@.venv/bin/python -m tfx_encore.pipeline.taxi
+
+nightly: ## a release, thirty days of traffic through the gateway, thirty nights
+	@tools/bootstrap run
+	@.venv/bin/python -m tfx_encore.pipeline.taxi.nights
 
 test: ## the tests, slow ones left out
 	@tools/bootstrap dev

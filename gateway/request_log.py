@@ -47,6 +47,10 @@ class TfRecordRequestLog:
         seed: of the choice of requests.
         wall_clock: seconds since 1970.
         steady_clock: seconds, never going back.
+
+    Attributes:
+        shift_seconds: added to every time that is logged; not 0 only where the traffic of another
+            day is replayed.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class TfRecordRequestLog:
         wall_clock: Callable[[], float] = time.time,
         steady_clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.shift_seconds = 0.0
         self._policy = policy
         self._observer = observer or GatewayObserver()
         self._knows = knows
@@ -74,12 +79,17 @@ class TfRecordRequestLog:
             converter,
             self._queue,
             self._lost,
-            wall_clock=wall_clock,
+            wall_clock=lambda: wall_clock() + self.shift_seconds,
             steady_clock=steady_clock,
         )
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait to be written."""
+        return self._queue.qsize()
 
     def start(self) -> None:
         """Starts the thread that writes; it first sees to what killed processes left behind.
@@ -122,6 +132,8 @@ class TfRecordRequestLog:
             self._observer.logged(record.model, 0, 1)
             return False
         self.start()
+        if self.shift_seconds:
+            record = record._replace(received_at=record.received_at + self.shift_seconds)
         self._queued_bytes += size
         self._queue.put((record, self._rate(record)))
         self._observer.logged(record.model, 1, 0)

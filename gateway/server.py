@@ -91,7 +91,7 @@ class GatewayServer:
         if board is not None:
             board.attach(self.router.publish)
         self.metrics = GatewayMetrics(probe=self.caches.metrics)
-        self._log = self._make_log()
+        self.request_log = self._make_log()
         self._loader = _loader(settings)
         self.manager = self._make_manager()
         self._siblings = Siblings(board.folder, worker) if board else None
@@ -107,8 +107,8 @@ class GatewayServer:
         """
         if self._board is not None:
             self._tasks.append(asyncio.create_task(self._board.run()))
-        if self._log is not None:
-            self._log.start()
+        if self.request_log is not None:
+            self.request_log.start()
         await self.manager.follow(self._source())
         with contextlib.suppress(ServingError):  # what failed is in its status, and in the log
             await self.manager.settled(self.manager.names())
@@ -139,8 +139,8 @@ class GatewayServer:
                 service.close()
         await self.manager.close()
         await self.caches.close()
-        if self._log is not None:
-            await self._log.close()
+        if self.request_log is not None:
+            await self.request_log.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -320,7 +320,7 @@ class GatewayServer:
             self.router,
             self.manager,
             self.metrics,
-            self._log,
+            self.request_log,
             headers=settings.cache_headers,
             raw_bytes=settings.raw_cache_bytes,
         )
@@ -350,7 +350,7 @@ class GatewayServer:
             self.router,
             self.manager,
             self.metrics,
-            self._log,
+            self.request_log,
             headers=settings.cache_headers,
             metrics=self._metrics_page,
             ready=lambda: self.ready()[0],

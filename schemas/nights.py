@@ -7,7 +7,7 @@ configuration, and from nothing else: running it again, later, or in another ord
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from dataclasses import field
 from typing import Literal
 
@@ -48,7 +48,8 @@ class LogReport:
         records: records in them, unreadable ones included.
         unreadable: records (or lost stretches of a file) that are no PredictionLog.
         unusable: reason -> records that were readable but not evaluated.
-        set_aside: folder with the unreadable stretches; "" if there are none.
+        set_aside: folder with the unreadable stretches, below the report's artifact; "" if there
+            are none.
         requests: answered requests that were evaluated.
         rows: their rows.
         failed: code as text -> failed requests.
@@ -64,6 +65,10 @@ class LogReport:
         weighted_hits: rows that came from the cache likewise.
         labelled: rows that have a label.
         labels_read: labels found for the day, used or not.
+        labels_repeated: of them, those that a later one for the same row replaced.
+        labels_unmatched: keys of labels that no row of the log has.
+        labels_bad: lines of label files that hold no usable label.
+        bad_labels: some of those, as `file:line: reason`.
         effective_rows: Kish's effective number of independent rows, (sum c)^2 / sum c^2 over the
             multiplicities c of equal rows: repeats are no independent evidence.
         first_us: time of the earliest request, microseconds since 1970; None without one.
@@ -88,6 +93,10 @@ class LogReport:
     weighted_hits: float = 0.0
     labelled: int = 0
     labels_read: int = 0
+    labels_repeated: int = 0
+    labels_unmatched: int = 0
+    labels_bad: int = 0
+    bad_labels: tuple[str, ...] = ()
     effective_rows: float = 0.0
     first_us: int | None = None
     last_us: int | None = None
@@ -267,6 +276,7 @@ class NightRecord:
         coverage: worth of the snapshot, if there is one.
         evaluation_digest: digest of what the day's own evaluation was made from.
         history_digest: digest of the earlier nights that were looked at.
+        policy_digest: digest of the configuration and the code that judged them.
         revision: 1, 2, 3... how often the record has changed, e.g. because labels came.
         run_id: the run that wrote this revision.
         created_at: UTC, RFC 3339 with microseconds: when this revision was written.
@@ -288,6 +298,7 @@ class NightRecord:
     coverage: NightCoverage | None = None
     evaluation_digest: str = ""
     history_digest: str = ""
+    policy_digest: str = ""
     revision: int = 1
     run_id: str = ""
     created_at: str = ""
@@ -296,12 +307,10 @@ class NightRecord:
 
 def day_before(date: str, days: int = 1) -> str:
     """The day `days` before `date`, as `2016-01-11`."""
-    return (datetime.date.fromisoformat(date) - datetime.timedelta(days=days)).isoformat()
+    return (dt.date.fromisoformat(date) - dt.timedelta(days=days)).isoformat()
 
 
 def days_between(first: str, last: str) -> tuple[str, ...]:
     """All days from `first` to `last`, both included; none if `last` is earlier."""
-    start, end = datetime.date.fromisoformat(first), datetime.date.fromisoformat(last)
-    return tuple(
-        (start + datetime.timedelta(days=n)).isoformat() for n in range((end - start).days + 1)
-    )
+    start, end = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
+    return tuple((start + dt.timedelta(days=n)).isoformat() for n in range((end - start).days + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 
 from tfx_encore.schemas.errors import DataError
@@ -31,7 +31,9 @@ def shipped_csv() -> pathlib.Path:
     raise DataError(f"the installed tfx package holds no {_DATA}; install tfx 1.16 from PyPI")
 
 
-def write_spans(source: pathlib.Path, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+def write_spans(
+    source: pathlib.Path, folder: pathlib.Path, cuts: Sequence[datetime] = CUTS
+) -> tuple[pathlib.Path, ...]:
     """Writes `folder/span-1/data.csv`, `folder/span-2/data.csv`..., rows in order of time.
 
     A file that already holds the right rows is left alone.
@@ -39,6 +41,7 @@ def write_spans(source: pathlib.Path, folder: pathlib.Path) -> tuple[pathlib.Pat
     Args:
         source: a CSV with a `trip_start_timestamp` column in seconds since 1970, UTC.
         folder: where the spans go.
+        cuts: the first moment of each span but the first, ascending.
 
     Returns:
         the files, one for each span.
@@ -48,7 +51,7 @@ def write_spans(source: pathlib.Path, folder: pathlib.Path) -> tuple[pathlib.Pat
     header, rows = rows[0], rows[1:]
     column = header.index(TIME_COLUMN)
     rows.sort(key=lambda row: int(row[column]))
-    bounds = [cut.timestamp() for cut in CUTS]
+    bounds = [cut.timestamp() for cut in cuts]
     spans: list[list[list[str]]] = [[] for _ in range(len(bounds) + 1)]
     for row in rows:
         spans[sum(int(row[column]) >= bound for bound in bounds)].append(row)
