@@ -13,6 +13,7 @@ _HOME = {
     "NightRecorder": "tfx_encore.components.night_recorder.component",
     "RequestLogExampleGen": "tfx_encore.components.request_log_example_gen.component",
     "SlicedEvaluator": "tfx_encore.components.sliced_evaluator.component",
+    "SnapshotCoverage": "tfx_encore.components.rewarming.component",
     "TrendMonitor": "tfx_encore.components.trend_monitor.component",
     "VersionedPusher": "tfx_encore.components.versioned_pusher.component",
 }

@@ -27,7 +27,7 @@ from tfx_encore.gateway.observer import GatewayObserver
 from tfx_encore.gateway.servable import Servable
 from tfx_encore.gateway.transformed import TransformedKeys
 from tfx_encore.metadata.fingerprint import fingerprint_saved_model
-from tfx_encore.metadata.release_layout import SNAPSHOT
+from tfx_encore.metadata.night_snapshots import snapshots_of
 from tfx_encore.metadata.releases import ReleaseDirectory
 from tfx_encore.schemas.errors import EncoreError
 from tfx_encore.schemas.release import Certificate, Manifest
@@ -142,15 +142,19 @@ class Preparer:
         releases: ReleaseDirectory | None,
     ) -> None:
         by_rows = [name for name, plan in servable.plans.items() if plan.mode == "rows"]
-        snapshot = None
+        found: tuple[Path, ...] = ()
         if releases is not None:
-            snapshot = Path(releases.evidence_path(aspired.version)) / SNAPSHOT
-            snapshot = snapshot if (snapshot / "snapshot.json").is_file() else None
-        await self._transforms.learn(servable.fingerprint, aspired.path, by_rows, snapshot)
-        if snapshot is not None and by_rows:
-            shared = self._transforms.of(servable.fingerprint)
+            home, version = releases.path, aspired.version
+            found = snapshots_of(home.parent, home.name, version, servable.fingerprint)
+        newest = found[0] if found else None
+        await self._transforms.learn(servable.fingerprint, aspired.path, by_rows, newest)
+        shared = self._transforms.of(servable.fingerprint)
+        for snapshot in found if by_rows else ():  # a damaged one gives way to the one before
             report = await cache.warm(snapshot, servable.fingerprint, shared)
-            servable.warmed = report.entries - report.withdrawn if report else 0
+            if report is not None:
+                servable.warmed = report.entries - report.withdrawn
+            if report is not None or not await cache.established(0.0):
+                break
 
 
 def release_directory(aspired: Aspired) -> ReleaseDirectory | None:

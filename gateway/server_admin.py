@@ -21,6 +21,7 @@ from tfx_encore.gateway.metrics_numbers import Numbers
 from tfx_encore.gateway.model_cache import ModelCache
 from tfx_encore.gateway.servable import Servable
 from tfx_encore.gateway.verifying import Verifier
+from tfx_encore.metadata.night_snapshots import snapshots_of
 from tfx_encore.metadata.release_layout import SNAPSHOT, Layout
 from tfx_encore.schemas.errors import EncoreError
 
@@ -204,5 +205,8 @@ def _hits(numbers: Numbers, model: str) -> dict[str, int]:
 
 
 def _snapshot_of(servable: Servable) -> Path:
+    """The newest snapshot of a version; of one without any, where its release's would be."""
     home = Path(servable.path).parent
-    return Layout(home.parent, home.name).evidence(servable.version) / SNAPSHOT
+    found = snapshots_of(home.parent, home.name, servable.version, servable.fingerprint)
+    released = Layout(home.parent, home.name).evidence(servable.version) / SNAPSHOT
+    return found[0] if found else released

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tfx_encore.monitoring.drift_measures import NAMES, Effect, Measurement, measure
+from tfx_encore.monitoring.drift_measures import NAMES, Effect, Measurement, measure, sizes
 from tfx_encore.monitoring.drift_statistics import DatasetStatistics
 from tfx_encore.monitoring.multiple_testing import benjamini_hochberg
 from tfx_encore.schemas.decisions import Decision, Evidence, Outcome, overall, worst_first
 from tfx_encore.schemas.drift_policy import DriftPolicy
 from tfx_encore.schemas.errors import ConfigError
+from tfx_encore.schemas.nights import SCORE
 
 GATE = "drift"
 Array = npt.NDArray[np.float64]
@@ -34,16 +35,26 @@ def exceeds(effect: Effect, threshold: npt.ArrayLike) -> Flags:
     return np.asarray(effect.effect > effect.noise + np.asarray(threshold))
 
 
-def check_policy(policy: DriftPolicy, features: Sequence[str]) -> None:
+def subject_of(feature: str) -> str:
+    """What evidence about a feature says that it is about."""
+    return "predictions" if feature == SCORE else f"feature:{feature}"
+
+
+def check_policy(policy: DriftPolicy, features: Sequence[str], section: str = "drift") -> None:
     """Refuses a policy that names features which the schema lacks.
+
+    Args:
+        policy: the policy.
+        features: names of the features that the schema has.
+        section: where in the configuration the policy stands.
 
     Raises:
         ConfigError: names the key, the feature and the valid choices.
     """
     named = {
-        "drift.ignore_features": policy.ignore_features,
-        "drift.labels": policy.labels,
-        "drift.features": tuple(policy.features),
+        f"{section}.ignore_features": policy.ignore_features,
+        f"{section}.labels": policy.labels,
+        f"{section}.features": tuple(policy.features),
     }
     for key, names in named.items():
         unknown = [name for name in names if name not in features]
@@ -54,13 +65,15 @@ def check_policy(policy: DriftPolicy, features: Sequence[str]) -> None:
             )
 
 
-def without_baseline(policy: DriftPolicy, why: str) -> Decision:
+def without_baseline(policy: DriftPolicy, why: str, gate: str = GATE) -> Decision:
     """The decision when there is nothing to compare with; its reason says so."""
-    reason = f"nothing to compare with, so drift was not checked: {why}"
-    return Decision(GATE, Outcome(policy.without_baseline), reason)
+    reason = f"nothing to compare with, so {gate} was not checked: {why}"
+    return Decision(gate, Outcome(policy.without_baseline), reason)
 
 
-def _too_few(current: int, baseline: int, policy: DriftPolicy, name: str) -> Decision | None:
+def _too_few(
+    current: int, baseline: int, policy: DriftPolicy, name: str, gate: str
+) -> Decision | None:
     if min(current, baseline) >= policy.minimum_examples:
         return None
     reason = (
@@ -71,7 +84,40 @@ def _too_few(current: int, baseline: int, policy: DriftPolicy, name: str) -> Dec
     evidence = Evidence(
         "examples", "count", outcome, reason, value=current, n=current, n_baseline=baseline
     )
-    return Decision(GATE, outcome, reason, name, (evidence,))
+    return Decision(gate, outcome, reason, name, (evidence,))
+
+
+def _measurable(
+    current: DatasetStatistics,
+    baseline: DatasetStatistics,
+    policy: DriftPolicy,
+    features: Sequence[str],
+) -> list[str]:
+    return [
+        name
+        for name in features
+        if name not in policy.ignore_features
+        and (name in current.features or name in baseline.features)
+    ]
+
+
+def measure_sizes(
+    current: DatasetStatistics,
+    baseline: DatasetStatistics,
+    policy: DriftPolicy,
+    features: Sequence[str],
+) -> dict[tuple[str, str], float]:
+    """(feature, measure) -> effect, as `measure_all` finds them, without their nulls: quick."""
+    return {
+        (name, which): effect
+        for name in _measurable(current, baseline, policy, features)
+        for which, effect in sizes(
+            current.feature(name),
+            baseline.feature(name),
+            label=name in policy.labels,
+            minimum=policy.minimum_examples,
+        ).items()
+    }
 
 
 def measure_all(
@@ -81,15 +127,9 @@ def measure_all(
     features: Sequence[str],
 ) -> list[Measurement]:
     """Measures every feature of the schema that is not ignored and that either data set has."""
-    chosen = [
-        name
-        for name in features
-        if name not in policy.ignore_features
-        and (name in current.features or name in baseline.features)
-    ]
     return [
         found
-        for name in chosen
+        for name in _measurable(current, baseline, policy, features)
         for found in measure(
             current.feature(name),
             baseline.feature(name),
@@ -116,20 +156,24 @@ def _outcome(
     return Outcome.WARN if exceeds(effect, policy.warn_fraction * threshold) else Outcome.OK
 
 
+def _title(found: Measurement) -> str:
+    return subject_of(found.feature).removeprefix("feature:")
+
+
 def _message(found: Measurement, effect: Effect, threshold: float, noise: float) -> str:
     raised = f" ({threshold - noise:.3g} + {noise:.3f} expected of noise)" if noise > 0.005 else ""
     return (
-        f"{found.feature}: {NAMES[found.measure]} {float(effect.effect):.3f} ({found.detail}), "
+        f"{_title(found)}: {NAMES[found.measure]} {float(effect.effect):.3f} ({found.detail}), "
         f"floor {float(effect.floor):.3f}, threshold {threshold:.3g}{raised}"
     )
 
 
 def _unmeasured(found: Measurement) -> Evidence:
     return Evidence(
-        f"feature:{found.feature}",
+        subject_of(found.feature),
         found.measure,
         Outcome.INSUFFICIENT_DATA,
-        f"{found.feature}: distributions not compared ({found.detail})",
+        f"{_title(found)}: distributions not compared ({found.detail})",
         n=found.n,
         n_baseline=found.n_baseline,
     )
@@ -145,7 +189,7 @@ def _evidence(found: Measurement, adjusted: float | None, policy: DriftPolicy) -
     outcome = _outcome(effect, adjusted, own, severity, policy)
     blind = "; too few values to tell" if outcome is Outcome.INSUFFICIENT_DATA else ""
     return Evidence(
-        f"feature:{found.feature}",
+        subject_of(found.feature),
         found.measure,
         outcome,
         _message(found, effect, own + noise, noise) + blind,
@@ -161,21 +205,35 @@ def _evidence(found: Measurement, adjusted: float | None, policy: DriftPolicy) -
     )
 
 
-def _reason(evidence: Sequence[Evidence], outcome: Outcome, name: str) -> str:
+def judge(measurements: Sequence[Measurement], policy: DriftPolicy) -> list[Evidence]:
+    """Evidence of each measurement, in their order; p-values are adjusted over all of them."""
+    adjusted = _adjusted(measurements)
+    return [_evidence(m, p, policy) for m, p in zip(measurements, adjusted, strict=True)]
+
+
+def and_more(others: int) -> str:
+    """How a reason says that other checks found the same."""
+    return f" (and {others} more {'check' if others == 1 else 'checks'})" if others else ""
+
+
+def reason_of(evidence: Sequence[Evidence], outcome: Outcome, name: str, gate: str) -> str:
+    """One line that says what decided."""
     features = {item.subject for item in evidence}
     if outcome is Outcome.OK:
-        return f"no drift in {len(features)} features ({len(evidence)} checks) against {name}"
+        return f"no {gate} in {len(features)} features ({len(evidence)} checks) against {name}"
     if outcome is Outcome.INSUFFICIENT_DATA:
         return f"no feature has enough values to be compared with {name}"
     worst = [item for item in evidence if item.outcome is outcome]
-    others = len(worst) - 1
-    more = f" (and {others} more {'check' if others == 1 else 'checks'})" if others else ""
-    return f"{worst[0].message}{more}, against {name}"
+    return f"{worst[0].message}{and_more(len(worst) - 1)}, against {name}"
 
 
 def _strength(item: Evidence) -> float:
-    """Effect over threshold: orders evidence of equal outcome."""
     return -(item.effect or 0.0) / item.threshold if item.threshold else 0.0
+
+
+def strongest_first(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """Worst first; those of equal outcome by effect over threshold."""
+    return worst_first(sorted(evidence, key=_strength))
 
 
 def decide(
@@ -184,6 +242,9 @@ def decide(
     policy: DriftPolicy,
     features: Sequence[str],
     baseline_name: str = "the baseline",
+    *,
+    gate: str = GATE,
+    section: str = "drift",
 ) -> Decision:
     """The drift decision on `current` against `baseline`.
 
@@ -193,18 +254,18 @@ def decide(
         policy: thresholds and significance.
         features: names of the features that the schema has.
         baseline_name: what a person calls the baseline, such as `release 3`.
+        gate: name of the decision's gate.
+        section: where in the configuration the policy stands.
 
     Raises:
         ConfigError: the policy names a feature that `features` lacks.
     """
-    check_policy(policy, features)
-    too_few = _too_few(current.examples, baseline.examples, policy, baseline_name)
+    check_policy(policy, features, section)
+    too_few = _too_few(current.examples, baseline.examples, policy, baseline_name, gate)
     if too_few is not None:
         return too_few
-    measurements = measure_all(current, baseline, policy, features)
-    adjusted = _adjusted(measurements)
-    found = [_evidence(m, p, policy) for m, p in zip(measurements, adjusted, strict=True)]
-    evidence = worst_first(sorted(found, key=_strength))
+    found = judge(measure_all(current, baseline, policy, features), policy)
+    evidence = strongest_first(found)
     outcome = overall(evidence)
-    reason = _reason(evidence, outcome, baseline_name)
-    return Decision(GATE, outcome, reason, baseline_name, evidence)
+    reason = reason_of(evidence, outcome, baseline_name, gate)
+    return Decision(gate, outcome, reason, baseline_name, evidence)

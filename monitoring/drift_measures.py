@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tfx_encore.monitoring import divergence, drift_categories, drift_numeric, null_floors
 from tfx_encore.monitoring.drift_categories import Table
 from tfx_encore.monitoring.drift_numeric import Distribution
-from tfx_encore.monitoring.drift_statistics import FeatureStatistics
+from tfx_encore.monitoring.drift_statistics import FeatureStatistics, NumericValues
 
 Array = npt.NDArray[np.float64]
 
@@ -253,3 +253,45 @@ def measure(
     if now.kind == "categorical":
         return [*missing, *_categorical(now, then, label=label)]
     return missing
+
+
+def sizes(
+    now: FeatureStatistics, then: FeatureStatistics, *, label: bool, minimum: int
+) -> dict[str, float]:
+    """Measure -> effect, as `measure` finds them, without their nulls: many times quicker."""
+    n, m = now.present + now.missing, then.present + then.missing
+    found = {"missing": abs(now.missing / n - then.missing / m)}
+    if min(now.present, then.present) < minimum:
+        return found
+    if now.type_name != then.type_name or now.kind != then.kind:
+        return found
+    if now.numeric is not None and then.numeric is not None:
+        return {**found, **_numeric_sizes(now.numeric, then.numeric, label=label)}
+    if now.categorical is not None and then.categorical is not None:
+        table = drift_categories.align(now.categorical, then.categorical)
+        return {**found, **_categorical_sizes(table, label=label)}
+    return found
+
+
+def _numeric_sizes(now: NumericValues, then: NumericValues, *, label: bool) -> dict[str, float]:
+    current, baseline = drift_numeric.distribution(now), drift_numeric.distribution(then)
+    if current is None or baseline is None:
+        return {}
+    measure = "label_drift" if label else "jensen_shannon"
+    edges = drift_numeric.common_edges(current, baseline)
+    counts = [drift_numeric.bin_counts(side, edges) for side in (current, baseline)]
+    terms = _TERMS[measure](counts[0], counts[1], current.total, baseline.total)
+    return {measure: float(terms.sum())}
+
+
+def _categorical_sizes(table: Table, *, label: bool) -> dict[str, float]:
+    sides = table.current, table.baseline, table.n, table.m
+    named = np.where(table.named, table.current, 0.0), np.where(table.named, table.baseline, 0.0)
+    unseen = float(divergence.unseen_share(*named, table.n))
+    if label:
+        return {"label_drift": float(divergence.total_variation(*sides)), "unseen": unseen}
+    return {
+        "l_infinity": float(divergence.l_infinity(*sides)),
+        "psi": float(divergence.psi(*sides)),
+        "unseen": unseen,
+    }

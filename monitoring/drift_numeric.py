@@ -73,6 +73,36 @@ class Distribution:
         return np.where(x < self.at[0], 0.0, np.where(x > self.at[-1], 1.0, known_here))
 
 
+@dataclass(frozen=True)
+class Mixture(Distribution):
+    """Several data sets together. What each of them makes certain stays certain, and no more.
+
+    Attributes:
+        parts: the data sets' own distribution functions.
+    """
+
+    parts: tuple[Distribution, ...] = ()
+
+    def bracket(self, x: Array) -> tuple[Array, Array]:
+        """The least and the greatest that P(X <= x) can be, given each part's buckets."""
+        bounds = [(part.total / self.total, *part.bracket(x)) for part in self.parts]
+        low = sum((weight * least for weight, least, _ in bounds), np.zeros(x.shape))
+        high = sum((weight * most for weight, _, most in bounds), np.zeros(x.shape))
+        return low, np.maximum(low, np.minimum(high, 1.0))
+
+
+def mixture(parts: Sequence[Distribution]) -> Distribution | None:
+    """The distribution function of all values of `parts`, each weighing as many as it has."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    total = sum(part.total for part in parts)
+    at = np.unique(np.concatenate([part.at for part in parts]))
+    below = sum((part.total / total * part.cdf_below(at) for part in parts), np.zeros(at.shape))
+    upto = sum((part.total / total * part.cdf(at) for part in parts), np.zeros(at.shape))
+    upto[-1] = 1.0
+    return Mixture(at, below, upto, total, tuple(parts))
+
+
 def _inverse(at: Array, below: Array, upto: Array, levels: Array) -> Array:
     heights = np.column_stack([below, upto]).ravel()
     return np.interp(levels, np.maximum.accumulate(heights), np.repeat(at, 2))
@@ -86,6 +116,9 @@ def _finite(buckets: Sequence[Bucket]) -> tuple[Array, Array, Array]:
 
 def distribution(values: NumericValues) -> Distribution | None:
     """The distribution function behind quantile buckets; None if they hold no value."""
+    if values.parts:
+        found = [distribution(part) for part in values.parts]
+        return mixture([part for part in found if part is not None])
     low, high, count = _finite(values.buckets)
     total = float(count.sum())
     if total <= 0:

@@ -24,10 +24,13 @@ class NumericValues:
     Attributes:
         buckets: quantile buckets, ascending; repeated bounds are a value that many examples share.
         zeros: number of values equal to 0, which the buckets may not show.
+        parts: of several data sets merged, the values of each; `buckets` then holds the buckets
+            of all, which overlap.
     """
 
     buckets: tuple[Bucket, ...]
     zeros: float = 0.0
+    parts: tuple[NumericValues, ...] = ()
 
 
 @dataclass(frozen=True)

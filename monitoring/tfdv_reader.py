@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from tfx_encore.monitoring.drift_statistics import (
@@ -17,6 +18,19 @@ from tfx_encore.schemas.errors import DataError
 
 _WHOLE = "All Examples"  # TFDV's name of the data set that no slicing has cut
 _RETIRED = (schema_pb2.PLANNED, schema_pb2.DEPRECATED, schema_pb2.DISABLED)
+
+
+def parse_statistics(content: bytes, *, source: str = "statistics") -> DatasetStatistics:
+    """Reads a serialized `DatasetFeatureStatisticsList`, as `FeatureStats.pb` holds it.
+
+    Raises:
+        DataError: it is none, or holds no data set; names `source`.
+    """
+    try:
+        statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString(content)
+    except DecodeError as error:
+        raise DataError(f"{source}: not TFDV statistics ({error}); compute them again") from error
+    return read_statistics(statistics, source=source)
 
 
 def read_statistics(statistics: Any, *, source: str = "statistics") -> DatasetStatistics:

@@ -12,19 +12,22 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from tfx_encore.components.live_release import executor
 from tfx_encore.metadata.release_layout import check_label, check_model_name
-from tfx_encore.schemas.artifacts import SliceReport
+from tfx_encore.schemas.artifacts import RequestLogReport, SliceReport
 
 
 class LiveReleaseSpec(ComponentSpec):
-    """Outputs and parameters of LiveRelease; it has no inputs."""
+    """Inputs, outputs and parameters of LiveRelease."""
 
     PARAMETERS = {  # noqa: RUF012 - the base class declares it so
         executor.RELEASES: ExecutionParameter(type=str),
         executor.MODEL_NAME: ExecutionParameter(type=str),
         executor.LABEL: ExecutionParameter(type=str),
+        executor.VERSION: ExecutionParameter(type=int, optional=True),
         executor.NONCE: ExecutionParameter(type=str),
     }
-    INPUTS: dict[str, ChannelParameter] = {}  # noqa: RUF012
+    INPUTS = {  # noqa: RUF012
+        executor.LOG_REPORT: ChannelParameter(type=RequestLogReport, optional=True),
+    }
     OUTPUTS = {  # noqa: RUF012
         executor.MODEL: ChannelParameter(type=standard_artifacts.Model),
         executor.STATISTICS: ChannelParameter(type=standard_artifacts.ExampleStatistics),
@@ -45,6 +48,11 @@ class LiveRelease(base_component.BaseComponent):
         releases: the directory that VersionedPusher pushes into.
         model_name: the model's name in that directory.
         label: the label that says what is live.
+        version: give this version instead of the label's, as the one that served a night. Of one
+            that retention has removed, or that was never pushed here, what is left is given and
+            the rest is absent.
+        log_report: `RequestLogReport` of a night: the version that answered most of its rows is
+            given, if it says which that was.
         nonce: anything that differs from run to run; a new one by default.
 
     Raises:
@@ -56,7 +64,14 @@ class LiveRelease(base_component.BaseComponent):
     READS_WORLD = True
 
     def __init__(
-        self, releases: str, model_name: str, label: str = "stable", nonce: Optional[str] = None
+        self,
+        releases: str,
+        model_name: str,
+        label: str = "stable",
+        nonce: Optional[str] = None,
+        *,
+        version: Optional[int] = None,
+        log_report: Optional[types.BaseChannel] = None,
     ) -> None:
         check_model_name(model_name)
         check_label(label)
@@ -65,6 +80,8 @@ class LiveRelease(base_component.BaseComponent):
                 executor.RELEASES: releases,
                 executor.MODEL_NAME: model_name,
                 executor.LABEL: label,
+                executor.VERSION: version,
+                executor.LOG_REPORT: log_report,
                 executor.NONCE: nonce or uuid.uuid4().hex,
                 executor.MODEL: types.Channel(type=standard_artifacts.Model),
                 executor.STATISTICS: types.Channel(type=standard_artifacts.ExampleStatistics),

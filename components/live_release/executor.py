@@ -12,11 +12,13 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
+from tfx_encore.components.request_log_example_gen.executor import read_log_report
 from tfx_encore.metadata import release_layout as layout
 from tfx_encore.metadata.releases import ReleaseDirectory
 from tfx_encore.schemas.release import Manifest
 
 RELEASES, MODEL_NAME, LABEL, NONCE = "releases", "model_name", "label", "nonce"
+VERSION, LOG_REPORT = "version", "log_report"
 MODEL, STATISTICS, SCHEMA = "model", "statistics", "schema"
 SLICE_REPORT = "slice_report"
 
@@ -36,26 +38,39 @@ class Executor(base_executor.BaseExecutor):
         Raises:
             ReleaseCorruptError: the release directory was edited, or the live version damaged.
         """
-        del input_dict
         releases = ReleaseDirectory(exec_properties[RELEASES], exec_properties[MODEL_NAME])
         label = exec_properties[LABEL]
         model, statistics, schema, slices = (
             artifact_utils.get_single_instance(output_dict[key])
             for key in (MODEL, STATISTICS, SCHEMA, SLICE_REPORT)
         )
-        version = releases.live(label)
-        if version is None:
-            logging.info("LiveRelease: %s has nothing under %r yet", releases.model, label)
+        asked = exec_properties.get(VERSION) or _served(input_dict.get(LOG_REPORT) or [])
+        version = asked or releases.live(label)
+        if version is None or version not in releases.history():
+            what = f"version {asked}" if asked else f"anything under {label!r}"
+            logging.info("LiveRelease: %s does not have %s", releases.model, what)
             for artifact in (model, statistics, schema, slices):
                 _mark(artifact, None, present=False)
             statistics.split_names = artifact_utils.encode_split_names([])
             return
-        releases.check(version)
+        is_there = version in releases.versions()
+        if is_there:
+            releases.check(version)
         manifest, evidence = releases.manifest(version), releases.evidence_path(version)
-        _give_model(model, releases.version_path(version), manifest)
+        if is_there:
+            _give_model(model, releases.version_path(version), manifest)
+        else:
+            _mark(model, manifest, present=False)
         _give_statistics(statistics, evidence / layout.STATISTICS, manifest)
         _give_schema(schema, evidence / layout.SCHEMA, manifest)
         _give_slices(slices, evidence / layout.SLICE_REPORT, manifest)
+
+
+def _served(log_reports: list[types.Artifact]) -> Optional[int]:
+    """The version that answered most rows of a night; None if the log does not say."""
+    if not log_reports:
+        return None
+    return read_log_report(artifact_utils.get_single_uri(log_reports)).main_version
 
 
 def _give_model(artifact: types.Artifact, version: Path, manifest: Manifest) -> None:

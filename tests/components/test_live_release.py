@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from tfx_encore.components.live_release.executor import Executor
 from tfx_encore.metadata.fingerprint import fingerprint_saved_model
 from tfx_encore.metadata.release_push import PushRequest
 from tfx_encore.metadata.releases import ReleaseDirectory
-from tfx_encore.schemas.artifacts import SliceReport
+from tfx_encore.schemas.artifacts import RequestLogReport, SliceReport
 from tfx_encore.schemas.errors import ConfigError, ReleaseCorruptError
+from tfx_encore.schemas.nights import LogReport
 from tfx_encore.schemas.release import Provenance, SpanDigest
+from tfx_encore.schemas.serial import to_json
 
 Outputs = dict[str, list[types.Artifact]]
 
@@ -180,3 +183,62 @@ def test_a_name_that_cannot_be_is_refused_when_the_pipeline_is_built(
 ) -> None:
     with pytest.raises(ConfigError):
         LiveRelease(releases="/r", model_name=model, label=label)
+
+
+def run_of_version(tmp_path: Path, outputs: Outputs, version: int) -> None:
+    component = LiveRelease(
+        releases=str(tmp_path / "releases"), model_name="taxi", nonce="1", version=version
+    )
+    Executor().Do({}, outputs, component.exec_properties)
+
+
+def test_a_version_asked_for_is_given_though_another_is_live(
+    tmp_path: Path, outputs: Outputs, releases: ReleaseDirectory
+) -> None:
+    for content in ("a", "b"):
+        push(releases, tmp_path, content)
+    run_of_version(tmp_path, outputs, 1)
+    assert outputs["model"][0].get_int_custom_property("version") == 1
+
+
+def test_of_a_version_that_retention_removed_the_rest_is_given(
+    tmp_path: Path, outputs: Outputs, releases: ReleaseDirectory
+) -> None:
+    for content in ("a", "b"):
+        push(releases, tmp_path, content, keep=1)
+    assert releases.versions() == (2,)
+    run_of_version(tmp_path, outputs, 1)
+    for (artifact,) in outputs.values():
+        assert artifact.get_int_custom_property("present") == 0
+        assert artifact.get_string_custom_property("release") == "release 1"
+        assert list(Path(artifact.uri).iterdir()) == []
+
+
+def test_a_version_that_was_never_pushed_here_is_absent(
+    tmp_path: Path, outputs: Outputs, releases: ReleaseDirectory
+) -> None:
+    push(releases, tmp_path, "a")
+    run_of_version(tmp_path, outputs, 44)
+    for (artifact,) in outputs.values():
+        assert artifact.get_int_custom_property("present") == 0
+        assert not artifact.has_custom_property("release")
+
+
+def test_the_version_that_served_a_night_is_given(
+    tmp_path: Path, outputs: Outputs, releases: ReleaseDirectory
+) -> None:
+    for content in ("a", "b"):
+        push(releases, tmp_path, content)
+    log = RequestLogReport()
+    log.uri = str(tmp_path / "log")
+    Path(log.uri).mkdir()
+    report = Path(log.uri, "log.json")
+    component = LiveRelease(releases=str(tmp_path / "releases"), model_name="taxi", nonce="1")
+    report.write_text(to_json(LogReport(rows=9, rows_by_version={"1": 7, "2": 2})))
+    Executor().Do({"log_report": [log]}, outputs, component.exec_properties)
+    assert outputs["statistics"][0].get_int_custom_property("version") == 1
+    # A plain TensorFlow Serving log names no version: what is live is taken.
+    report.write_text(to_json(LogReport(rows=9, rows_by_version={"0": 9})))
+    shutil.rmtree(outputs["model"][0].uri)
+    Executor().Do({"log_report": [log]}, outputs, component.exec_properties)
+    assert outputs["statistics"][0].get_int_custom_property("version") == 2
