@@ -57,6 +57,8 @@ class ServedSlice:
             effective number of independent rows. Of a sum it is an upper bound of independence:
             rows that repeat across the parts count as different.
         labelled_squares: the same over labelled rows only.
+        labelled_cubes: sum of their cubed multiplicities; 0 if unknown. A few very popular rows
+            make sums lopsided, which squares do not show.
     """
 
     fingerprint: str
@@ -65,6 +67,7 @@ class ServedSlice:
     paths: dict[str, PathCounts] = field(default_factory=dict)
     squares: float = 0.0
     labelled_squares: float = 0.0
+    labelled_cubes: float = 0.0
 
     @property
     def key(self) -> SliceKey:
@@ -110,6 +113,7 @@ class ServedSlice:
             merged,
             self.squares + other.squares,
             self.labelled_squares + other.labelled_squares,
+            self.labelled_cubes + other.labelled_cubes,
         )
 
 

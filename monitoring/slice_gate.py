@@ -78,8 +78,8 @@ def judge_slices(
     require_usable(counts[()], policy, baseline)
     checks = _checks(counts, policy, compared=baseline is not None)
     evidence = [
-        *_judged(checks, policy),
-        *_missing(counts, policy, expected),
+        *judged(checks, policy),
+        *missing_slices(counts, policy, expected),
         *unlabelled_rows(counts[()], policy.label_key),
     ]
     outcome = _outcome(evidence, checks, policy, compared=baseline is not None)
@@ -128,7 +128,7 @@ def _checks(
     checks = []
     for key, rows in sorted(counts.items(), key=lambda item: (len(item[0]), item[0])):
         for rule in policy.rules:
-            if not _applies(rule, key):
+            if not applies(rule, key):
                 continue
             if rule.minimum is not None:
                 checks.append(_floor_check(key, rows, rule, policy))
@@ -137,7 +137,8 @@ def _checks(
     return checks
 
 
-def _applies(rule: MetricRule, key: SliceKey) -> bool:
+def applies(rule: MetricRule, key: SliceKey) -> bool:
+    """True if a rule holds on a slice."""
     if rule.slices is None:
         return True
     features = {feature for feature, _ in key}
@@ -201,7 +202,7 @@ def _blank(
     )
 
 
-def _judged(checks: list[Check], policy: EvaluationPolicy) -> Iterable[Evidence]:
+def judged(checks: list[Check], policy: EvaluationPolicy) -> Iterable[Evidence]:
     """The evidence with its verdicts, p-values adjusted over all checks that could be made."""
     tested = [check.p_value for check in checks if check.p_value is not None]
     adjusted = iter(benjamini_hochberg(tested))
@@ -214,9 +215,10 @@ def _judged(checks: list[Check], policy: EvaluationPolicy) -> Iterable[Evidence]
         yield judge(item, policy)
 
 
-def _missing(
-    counts: Mapping[SliceKey, SliceCounts], policy: EvaluationPolicy, expected: Collection[SliceKey]
+def missing_slices(
+    counts: Collection[SliceKey], policy: EvaluationPolicy, expected: Collection[SliceKey]
 ) -> Iterable[Evidence]:
+    """Reports configured cuts without a slice, and watched or expected slices without a row."""
     yield from empty_features(counts, policy)
     watched = {slice_key(values): "watched" for values in policy.watched_slices}
     wanted = {**dict.fromkeys(expected, "in the baseline's evaluation"), **watched}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -11,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tfx_encore.pipeline.report import words
 from tfx_encore.pipeline.report.charts import LABEL_ROOM, hollow_mark, row_label, rows_canvas
+from tfx_encore.pipeline.report.slice_row import SliceRow
 from tfx_encore.pipeline.report.svg import FONT_SIZE, Canvas, paint, text_width
 from tfx_encore.schemas.decisions import Outcome
 
@@ -27,18 +27,6 @@ _SIZES = {
     Outcome.BLOCK: 9,
     Outcome.INSUFFICIENT_DATA: 5.5,
 }
-
-
-@dataclass(frozen=True)
-class SliceRow:
-    """One row of a slice drawing; see `Evidence` for the units."""
-
-    name: str
-    outcome: Outcome
-    x: float | None
-    interval: tuple[float, float] | None = None
-    threshold: float | None = None
-    baseline: float | None = None
 
 
 def differences(rows: Sequence[SliceRow], label: str, ident: str) -> Markup:

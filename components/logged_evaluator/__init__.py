@@ -1,0 +1,1 @@
+"""LoggedEvaluator: yesterday's answers by slice, the cached path beside the uncached one."""

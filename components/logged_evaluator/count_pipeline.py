@@ -1,0 +1,186 @@
+"""The counting step: examples in; `slices.json` and `pairs.json` out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, TaggedOutput
+from tfx.dsl.io import fileio
+
+from tfx_encore.components.logged_evaluator.decoding import decode, read_batches
+from tfx_encore.components.logged_evaluator.distinct import (
+    Distinct,
+    add_pairs,
+    distinct_rows,
+    merged,
+    pairs_of,
+    squares_of,
+)
+from tfx_encore.components.logged_evaluator.recompute import Again, repeat
+from tfx_encore.components.logged_evaluator.sample import Sample, Sampling, merge_samples, share_out
+from tfx_encore.components.logged_evaluator.slicing import Slicer, cells_of
+from tfx_encore.components.logged_evaluator.tally import (
+    Counting,
+    Repeated,
+    Squares,
+    Tally,
+    add_squares,
+    add_tallies,
+    night_slices,
+)
+from tfx_encore.monitoring.slice_discovery import Cuts, PairCounts
+from tfx_encore.schemas.evaluation_policy import EvaluationPolicy
+from tfx_encore.schemas.serial import to_json
+
+SLICES_FILE, PAIRS_FILE = "slices.json", "pairs.json"
+_SAMPLE, _DISTINCT = "sample", "distinct"
+_FLUSH_AT = 100_000  # distinct rows that a worker holds before they go on
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is counted.
+
+    Attributes:
+        policy: slices, threshold, signature.
+        extra_slices: single slices besides.
+        cuts: how slice discovery cuts features; empty counts no pairs.
+        fingerprints: version -> fingerprint, for logs that only say the version.
+        fingerprint: the model whose rows are answered again and searched for bad slices; None if
+            it is not known: then none are answered again, and all are searched.
+        model: its SavedModel; None answers nothing again.
+        recompute_rows: rows that it answers again.
+    """
+
+    policy: EvaluationPolicy
+    extra_slices: tuple[dict[str, str], ...]
+    cuts: Cuts
+    fingerprints: Mapping[int, str]
+    fingerprint: str | None
+    model: str | None
+    recompute_rows: int
+
+    def slicer(self) -> Slicer:
+        """Cuts as the plan says; slices are numbered anew."""
+        return Slicer(self.policy.all_slices, self.extra_slices, self.cuts)
+
+    @property
+    def sampled(self) -> int:
+        """Rows to be drawn of each path."""
+        return self.recompute_rows if self.model and self.fingerprint else 0
+
+
+def count(make_pipeline: Callable[[], Any], plan: Plan, files: Sequence[str], folder: str) -> None:
+    """Counts the rows of the files and writes `slices.json` and `pairs.json`.
+
+    Raises:
+        DataError: a file cannot be read.
+        ModelError: the model cannot answer the sample.
+    """
+    with make_pipeline() as pipeline:
+        counted = (
+            pipeline
+            | "Files" >> beam.Create(list(files))
+            | "Spread" >> beam.Reshuffle()
+            | "Count" >> beam.ParDo(CountFile(plan)).with_outputs(_SAMPLE, _DISTINCT, main="tally")
+        )
+        tally = counted.tally | "Sum" >> beam.CombineGlobally(add_tallies)
+        smallest = functools.partial(merge_samples, size=plan.sampled)
+        repeated = (
+            counted[_SAMPLE]
+            | "Draw" >> beam.CombineGlobally(smallest)
+            | "Answer again" >> beam.Map(_repeat, plan)
+        )
+        day = (
+            counted[_DISTINCT]
+            | "Together" >> beam.GroupByKey()
+            | "Merge" >> beam.MapTuple(lambda _, parts: _of_bucket(parts, plan))
+        )
+        squares = day | beam.Map(_first) | "Sum squares" >> beam.CombineGlobally(add_squares)
+        sum_pairs = functools.partial(add_pairs, cuts=plan.cuts)
+        pairs = day | beam.Map(_second) | "Sum pairs" >> beam.CombineGlobally(sum_pairs)
+        _ = (
+            pipeline
+            | "Once" >> beam.Create([folder])
+            | "Write"
+            >> beam.Map(
+                _write,
+                plan,
+                AsSingleton(tally),
+                AsSingleton(squares),
+                AsSingleton(repeated),
+                AsSingleton(pairs),
+            )
+        )
+
+
+class CountFile(beam.DoFn):
+    """File of examples -> its Tally, the rows drawn, and its distinct rows by bucket.
+
+    Args:
+        plan: what is counted.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def process(self, file: str) -> Iterator[Any]:
+        """Counts one file, a batch at a time."""
+        plan, slicer = self._plan, self._plan.slicer()
+        threshold = plan.policy.decision_threshold
+        counting = Counting(threshold)
+        sampling = Sampling(plan.sampled, plan.fingerprint or "")
+        held: list[Distinct] = []
+        for records in read_batches(file):
+            rows = decode(records, plan.fingerprints)
+            members = slicer.members(rows.batch)
+            counting.add(rows, members)
+            sampling.add(rows, records)
+            cells = cells_of(rows.batch, plan.cuts)
+            held.append(distinct_rows(rows, members, slicer.keys, cells, threshold))
+            if sum(map(len, held)) >= _FLUSH_AT:
+                yield from _sent(held)
+                held = []
+        if held:
+            yield from _sent(held)
+        yield TaggedOutput(_SAMPLE, sampling.sample)
+        yield counting.tally(slicer.keys)
+
+
+def _sent(held: list[Distinct]) -> Iterator[Any]:
+    for numbered in merged(held).split():
+        yield TaggedOutput(_DISTINCT, numbered)
+
+
+def _repeat(sample: Sample, plan: Plan) -> Repeated:
+    if plan.model is None:
+        return Repeated()
+    again = Again(plan.model, plan.policy, plan.fingerprints)
+    return repeat(share_out(sample, plan.recompute_rows), again, plan.slicer())
+
+
+def _of_bucket(parts: Iterable[Distinct], plan: Plan) -> tuple[Squares, PairCounts]:
+    rows = merged(list(parts))
+    return squares_of(rows), pairs_of(rows, plan.cuts, plan.fingerprint)
+
+
+def _first(pair: tuple[Squares, PairCounts]) -> Squares:
+    return pair[0]
+
+
+def _second(pair: tuple[Squares, PairCounts]) -> PairCounts:
+    return pair[1]
+
+
+def _write(  # noqa: PLR0917 - Beam gives side inputs by position
+    folder: str, plan: Plan, tally: Tally, squares: Squares, repeated: Repeated, pairs: PairCounts
+) -> None:
+    slices = night_slices(plan.policy.decision_threshold, tally, squares, repeated)
+    fileio.makedirs(folder)
+    for name, text in ((SLICES_FILE, to_json(slices)), (PAIRS_FILE, to_json(pairs))):
+        with fileio.open(f"{folder}/{name}", "wb") as file:
+            file.write(text.encode())
