@@ -1,0 +1,1 @@
+"""TrendMonitor: finds slow decay over the nights of a release."""
