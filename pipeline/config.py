@@ -14,6 +14,7 @@ from tfx_encore.pipeline.yaml_reader import Path, YamlError, read_yaml
 from tfx_encore.schemas.drift_policy import DriftPolicy
 from tfx_encore.schemas.errors import ConfigError
 from tfx_encore.schemas.evaluation_policy import EvaluationPolicy
+from tfx_encore.schemas.metrics_policy import MetricsPolicy
 from tfx_encore.schemas.nightly_policy import NightlyPolicy
 from tfx_encore.schemas.release_policy import ReleasePolicy
 from tfx_encore.schemas.warmup_policy import WarmupPolicy
@@ -107,6 +108,7 @@ class ProjectConfig(_Section):
     nightly: NightlyPolicy = Field(default_factory=NightlyPolicy)
     beam: BeamConfig = Field(default_factory=BeamConfig)
     metadata: MetadataConfig = Field(default_factory=MetadataConfig)
+    metrics: MetricsPolicy = Field(default_factory=MetricsPolicy)
 
 
 def load_config(path: str | pathlib.Path) -> ProjectConfig:

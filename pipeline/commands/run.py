@@ -14,11 +14,12 @@ from tfx_encore.pipeline.commands.options import (
     project_option,
 )
 from tfx_encore.pipeline.console import TerminalProgress, print_result
+from tfx_encore.pipeline.metrics_export import export, failed_run
 from tfx_encore.pipeline.plan import RunResult
 from tfx_encore.pipeline.publish import finish_run, reconcile_project
 from tfx_encore.pipeline.run import Project, run_release
 from tfx_encore.pipeline.spans import available_spans
-from tfx_encore.schemas.errors import DataError, PushRefusedError
+from tfx_encore.schemas.errors import DataError, EncoreError, PushRefusedError
 from tfx_encore.schemas.serial import to_json
 
 
@@ -69,8 +70,18 @@ def _release(project: Project, span: int, *, force: bool, quiet: bool) -> RunRes
     console = Console(quiet=quiet, highlight=False)
     console.print(f"[bold]{project.config.model}[/]: release pipeline on span {span}")
     reconcile_project(project)
-    with TerminalProgress(console).running() as progress:
-        result = run_release(project, span, progress, force=force)
-    result = finish_run(project, result)
+    try:
+        with TerminalProgress(console).running() as progress:
+            result = run_release(project, span, progress, force=force)
+        result = finish_run(project, result)
+    except EncoreError as error:
+        _export(project, failed_run(project, span, error))
+        raise
     print_result(console, result)
+    _export(project, result)
     return result
+
+
+def _export(project: Project, result: RunResult) -> None:
+    for problem in export(project, [result]):
+        click.echo(f"encore: {problem}", err=True)

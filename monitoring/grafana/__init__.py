@@ -1,0 +1,1 @@
+"""Dashboards for Grafana: `python -m tfx_encore.monitoring.grafana.build` writes them."""

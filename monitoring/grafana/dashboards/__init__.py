@@ -1,0 +1,1 @@
+"""The dashboards as Grafana reads them; made, not written by hand."""

@@ -1,0 +1,1 @@
+"""Examples for Grafana's provisioning folder."""

@@ -1,0 +1,1 @@
+"""Rules, alerts and example configurations for Prometheus and Alertmanager."""

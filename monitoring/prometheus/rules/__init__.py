@@ -1,0 +1,1 @@
+"""Recording rules and alerts; every alert has a runbook in docs/runbooks."""
