@@ -17,6 +17,8 @@ from tfx_encore.schemas.errors import EncoreError
 # command -> one-line help, shown without loading the command
 COMMANDS = {
     "run": "Run the release pipeline on a span of data.",
+    "nightly": "Evaluate a day of real traffic, slice by slice.",
+    "nights": "List the nights: outcome, rows, hit rate, alarms, actions.",
     "versions": "List the versions that were pushed, and the labels.",
     "records": "List or follow invalidation records.",
     "invalidate": "Withdraw cached answers by hand.",
@@ -25,6 +27,9 @@ COMMANDS = {
     "report": "Write the HTML report of a version.",
     "serve": "Serve models, answering repeats from the cache.",
     "cache": "Look at a gateway's cache, warm it, withdraw from it, verify it.",
+    "monitor": "Serve nights, releases and records as metrics for Prometheus.",
+    "daily": "Summarise a day: what the cache saved.",
+    "ui": "Show releases, nights, slices, drift and cache as a web page.",
     "init": "Write a working project for your own CSV.",
     "doctor": "Say what is installed, what is missing, how to get it.",
     "schema": "Print a JSON Schema, for editors and scripts.",

@@ -95,14 +95,15 @@ def _decision_rows(decision: Decision) -> Iterator[tuple[str, str]]:
     found = [e for e in decision.evidence if e.outcome in (Outcome.BLOCK, Outcome.WARN)]
     # The first finding is usually the reason, word for word; it need not be said twice.
     reason = "" if found and found[0].message in decision.reason else f": {decision.reason}"
-    yield _mark(decision.outcome), f"[bold]{name}[/]{escape(baseline + reason)}"
+    yield mark(decision.outcome), f"[bold]{name}[/]{escape(baseline + reason)}"
     for evidence in found[:_SHOWN]:
-        yield "", f"{_mark(evidence.outcome)} {escape(evidence.message)}"
+        yield "", f"{mark(evidence.outcome)} {escape(evidence.message)}"
     if len(found) > _SHOWN:
         yield "", f"... and {len(found) - _SHOWN} more in the report"
 
 
-def _mark(outcome: Outcome) -> str:
+def mark(outcome: Outcome) -> str:
+    """An outcome as it is printed: short, in its colour."""
     return f"[{_COLOURS[outcome]}]{_SHORT.get(outcome, outcome.value)}[/]"
 
 

@@ -14,7 +14,9 @@ from tfx_encore.pipeline.data_schema import read_columns
 from tfx_encore.pipeline.doctor import Check, disk_check, guarded
 from tfx_encore.pipeline.inputs import resolve_module
 from tfx_encore.pipeline.mlmd import connection
+from tfx_encore.pipeline.night_days import logged_days
 from tfx_encore.pipeline.quiet import hush
+from tfx_encore.pipeline.run import Project
 from tfx_encore.pipeline.spans import available_spans
 from tfx_encore.pipeline.workspace import Workspace
 from tfx_encore.schemas.errors import EncoreError, LedgerError
@@ -36,6 +38,7 @@ def project_checks(config_file: pathlib.Path) -> Iterator[Check]:
         "module", lambda: str(resolve_module(config.training.module, workspace.project)[2])
     )
     yield _spans(config, workspace.project)
+    yield _request_log(config, config_file, workspace)
     yield disk_check(workspace.root)
     yield guarded("metadata", lambda: _metadata(config, workspace))
     yield from _releases(config, workspace)
@@ -56,6 +59,18 @@ def _spans(config: ProjectConfig, project: pathlib.Path) -> Check:
     shown = ", ".join(map(str, found[-_SHOWN:]))
     last = f"the last {_SHOWN}: " if len(found) > _SHOWN else ""
     return Check("project", "data", "ok", f"{len(found)} span(s) ({last}{shown})")
+
+
+def _request_log(config: ProjectConfig, config_file: pathlib.Path, workspace: Workspace) -> Check:
+    """The folder that nights are read from."""
+    folder = workspace.project / config.nightly.request_log
+    try:
+        days = logged_days(Project(config=config, file=config_file, workspace=workspace))
+    except EncoreError:
+        found = f"{folder}: not there yet; `encore serve --request_log_dir` makes it"
+        return Check("project", "request log", "ok", found)
+    shown = f"{len(days)} day(s), {days[0]} to {days[-1]}" if days else "no day is logged"
+    return Check("project", "request log", "ok", f"{folder}: {shown}")
 
 
 def _metadata(config: ProjectConfig, workspace: Workspace) -> str:

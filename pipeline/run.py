@@ -5,15 +5,9 @@ from __future__ import annotations
 import dataclasses
 import glob
 import json
-import os
 import pathlib
-import re
-import signal
-import subprocess
-import sys
-import time
 from datetime import datetime, timezone
-from typing import Optional, Protocol
+from typing import Any, Optional, Protocol
 
 from tfx_encore.metadata.files import digest_of
 from tfx_encore.metadata.releases import ReleaseDirectory
@@ -21,14 +15,12 @@ from tfx_encore.pipeline import data_schema
 from tfx_encore.pipeline.config import ProjectConfig, check_features, features_used
 from tfx_encore.pipeline.inputs import inputs_digest, module_digest, resolve_module
 from tfx_encore.pipeline.plan import ReleaseInputs, ReleasePlan, RunResult, StepResult
-from tfx_encore.pipeline.quiet import ENVIRONMENT
 from tfx_encore.pipeline.spans import Span, read_span
+from tfx_encore.pipeline.worker_process import run_worker
 from tfx_encore.pipeline.workspace import Workspace
-from tfx_encore.schemas.errors import DataError, StepFailedError
+from tfx_encore.schemas.errors import DataError
 from tfx_encore.schemas.release import Provenance
 from tfx_encore.schemas.serial import from_json, to_json
-
-_RECENT_LOG_LINES = 2000
 
 
 class Progress(Protocol):
@@ -173,76 +165,22 @@ def _unchanged(project: Project, plan: ReleasePlan, data: Span, version: int) ->
 
 def _run_worker(project: Project, plan: ReleasePlan, progress: Progress) -> RunResult:
     """Starts the worker, passes its progress on, and returns its result."""
-    runs = project.workspace.runs
-    plan_file = runs / f"{plan.run_id}.plan.json"
-    log_file = runs / f"{plan.run_id}.log"
-    plan_file.write_text(to_json(plan, indent=2), encoding="utf-8")
-    read_end, write_end = os.pipe()
-    with log_file.open("wb") as log:
-        worker = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
-            [sys.executable, "-m", "tfx_encore.pipeline.worker", str(plan_file), str(write_end)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=[write_end],
-            env={**os.environ, **ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
-    os.close(write_end)
-    try:
-        return _listen(worker, read_end, str(log_file), progress)
-    finally:
-        _stop(worker)
-        plan_file.unlink(missing_ok=True)
 
+    def on_event(kind: str, event: dict[str, Any]) -> None:
+        if kind == "started":
+            progress.started(**event)
+        elif kind == "ended":
+            progress.ended(StepResult(**event))
 
-def _listen(
-    worker: subprocess.Popen[bytes], read_end: int, log: str, progress: Progress
-) -> RunResult:
-    step = "the worker"
-    with os.fdopen(read_end, encoding="utf-8") as events:
-        for line in events:
-            event = json.loads(line)
-            kind = event.pop("kind")
-            if kind == "started":
-                step = event["step"]
-                progress.started(**event)
-            elif kind == "ended":
-                progress.ended(StepResult(**event))
-            elif kind == "result":
-                result = from_json(RunResult, json.dumps(event), source="worker")
-                worker.wait()
-                return dataclasses.replace(result, log=log)
-            elif kind == "error":
-                worker.wait()
-                raise StepFailedError(event["step"] or step, event["cause"], log)
-    raise StepFailedError(step, _death(worker.wait(), log), log)
-
-
-def _death(code: int, log: str) -> str:
-    """Why a worker that said nothing is gone."""
-    if code == -signal.SIGKILL:
-        return "the process was killed (out of memory?)"
-    if code < 0:
-        return f"the process died of {signal.Signals(-code).name}"
-    lines = pathlib.Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [
-        line for line in lines[-_RECENT_LOG_LINES:] if re.match(r"^[\w.]*(Error|Exception)\b", line)
-    ]
-    return errors[-1] if errors else f"the process ended with exit code {code}"
-
-
-def _stop(worker: subprocess.Popen[bytes]) -> None:
-    """Ends a worker that still runs (the user interrupted), its children included."""
-    if worker.poll() is not None:
-        return
-    os.killpg(worker.pid, signal.SIGTERM)
-    deadline = time.monotonic() + 5
-    while worker.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if worker.poll() is None:
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
+    body, log = run_worker(
+        "tfx_encore.pipeline.worker",
+        to_json(plan, indent=2),
+        plan.run_id,
+        project.workspace.runs,
+        on_event,
+    )
+    result = from_json(RunResult, json.dumps(body), source="worker")
+    return dataclasses.replace(result, log=log)
 
 
 def save_result(project: Project, result: RunResult) -> None:

@@ -1,15 +1,19 @@
-"""Everything known about a version, gathered from the release directory and ML Metadata."""
+"""Everything known about a version or a night, from the release directory and ML Metadata."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Optional
 
+from tfx_encore.metadata.night_store import RECORD, NightStore
 from tfx_encore.pipeline.mlmd import open_ledger
 from tfx_encore.pipeline.run import Project
 from tfx_encore.schemas.errors import VersionNotFoundError
+from tfx_encore.schemas.nights import NightRecord
 from tfx_encore.schemas.release import Manifest, SpanDigest
 from tfx_encore.schemas.serial import to_json
+
+INPUTS = "inputs.json"
 
 
 def explain(project: Project, version: int) -> dict[str, Any]:
@@ -48,6 +52,45 @@ def explain(project: Project, version: int) -> dict[str, Any]:
         "baseline": _plain(baseline) if baseline else None,
         "records": records,
     }
+
+
+def explain_night(project: Project, date: str) -> dict[str, Any]:
+    """What a night was judged by, as one JSON document.
+
+    Keys: `record` (the decision record), `inputs` (the log's and the labels' files with digests),
+    `release` (the manifest of the version that served, None if it is unknown), `looked_at` (the
+    earlier nights by which it was judged), `records` (invalidation records it led to), `folder`.
+
+    Raises:
+        DataError: there is no such night; names those that are.
+    """
+    from tfx_encore.components.night_recorder.looking_back import look_back
+
+    store = NightStore(project.workspace.releases, project.config.model)
+    record = store.record(date)
+    others = {other.date: other for other in store.records(last=date)}
+    looked = look_back(others, date, record.fingerprint, project.config.nightly)
+    caused = {action.result for action in record.actions if action.state == "done"}
+    inputs = store.read(date, INPUTS)
+    return {
+        "model": project.config.model,
+        "date": date,
+        "record": _plain(record),
+        "inputs": json.loads(inputs) if inputs else None,
+        "release": _served(project, record),
+        "looked_at": {
+            "drift": [day for day in looked.season if day not in looked.excluded],
+            "trend": list(looked.release),
+        },
+        "records": [_plain(r) for r in project.releases.records() if r.record_id in caused],
+        "folder": str(store.path(date, RECORD).parent),
+    }
+
+
+def _served(project: Project, record: NightRecord) -> Optional[dict[str, Any]]:
+    if record.version is None or record.version not in project.releases.history():
+        return None
+    return _plain(project.releases.manifest(record.version))
 
 
 def _baseline(project: Project, manifest: Manifest) -> Optional[Manifest]:

@@ -29,26 +29,28 @@ def main(arguments: list[str]) -> int:
     hush(logging.INFO)
     with os.fdopen(int(arguments[1]), "w", encoding="utf-8", buffering=1) as events:
         try:
-            _tell(events, "result", json.loads(to_json(_run(plan, events))))
+            tell(events, "result", json.loads(to_json(_run(plan, events))))
         except EncoreError as error:
             traceback.print_exc()
-            _tell(events, "error", _as_event(error))
+            tell(events, "error", as_event(error))
             return 1
     return 0
 
 
-def _tell(events: TextIO, kind: str, body: dict[str, Any]) -> None:
+def tell(events: TextIO, kind: str, body: dict[str, Any]) -> None:
+    """Tells whoever started this process of an event."""
     events.write(json.dumps({"kind": kind, **body}) + "\n")
 
 
-def _as_event(error: EncoreError) -> dict[str, Any]:
+def as_event(error: EncoreError) -> dict[str, Any]:
+    """The body of the event `error`."""
     step = error.step if isinstance(error, StepFailedError) else ""
     cause = error.cause if isinstance(error, StepFailedError) else str(error)
     return {"step": step, "cause": cause}
 
 
 def _run(plan: ReleasePlan, events: TextIO) -> RunResult:
-    _tell(events, "started", {"step": "loading TensorFlow and TFX", "index": 0, "of": 0})
+    tell(events, "started", {"step": "loading TensorFlow and TFX", "index": 0, "of": 0})
     began = time.monotonic()
     if plan.module_folder:
         sys.path.insert(0, plan.module_folder)
@@ -65,10 +67,10 @@ def _run(plan: ReleasePlan, events: TextIO) -> RunResult:
 
     def ended(step: StepResult) -> None:
         steps.append(step)
-        _tell(events, "ended", dataclasses.asdict(step))
+        tell(events, "ended", dataclasses.asdict(step))
 
     listener = local_runner.Listener(
-        started=lambda step, index, of: _tell(
+        started=lambda step, index, of: tell(
             events, "started", {"step": step, "index": index, "of": of}
         ),
         ended=ended,
@@ -78,17 +80,17 @@ def _run(plan: ReleasePlan, events: TextIO) -> RunResult:
         plan.inputs,
         root=plan.artifacts,
         metadata_connection=connection_config(config, workspace),
-        beam_args=_beam_args(config.beam.runner, config.beam.options),
+        beam_args=beam_args(config.beam.runner, config.beam.options),
     )
     try:
         outputs = local_runner.run_pipeline(pipeline, plan.run_id, listener)
     except local_runner.StepError as error:
         cause = error.__cause__
-        raise StepFailedError(error.step, _one_line(cause), log="") from cause
+        raise StepFailedError(error.step, one_line(cause), log="") from cause
     return _result(plan, config.model, outputs, tuple(steps), time.monotonic() - began)
 
 
-def _beam_args(runner: str, options: tuple[str, ...]) -> tuple[str, ...]:
+def beam_args(runner: str, options: tuple[str, ...]) -> tuple[str, ...]:
     """Beam's options. In this process nothing need be shipped to workers.
 
     Without the image's name TFX would pack itself into an archive for each Beam component.
@@ -97,7 +99,7 @@ def _beam_args(runner: str, options: tuple[str, ...]) -> tuple[str, ...]:
     return (f"--runner={runner}", *local, *options)
 
 
-def _one_line(error: BaseException | None) -> str:
+def one_line(error: BaseException | None) -> str:
     """An error as a person wants it: the first line of its message, or its type."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__

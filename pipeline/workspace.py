@@ -41,6 +41,11 @@ class Workspace:
         return self.root / "artifacts"
 
     @property
+    def night_artifacts(self) -> pathlib.Path:
+        """TFX's pipeline roots of nights, one folder for each day."""
+        return self.artifacts / "nights"
+
+    @property
     def inputs(self) -> pathlib.Path:
         """Copies of small inputs under names that change with their content."""
         return self.root / "inputs"

@@ -65,7 +65,10 @@ def rewarm(
     if not log_files:
         raise DataError(f"night {date} has no request log left to warm from")
     tolerated = max(policy.tolerate_damaged_share, tolerate_damaged_share)
-    policy = policy.model_copy(update={"tolerate_damaged_share": tolerated})
+    # A log is in order of time, and need not carry the feature that orders examples.
+    policy = policy.model_copy(
+        update={"tolerate_damaged_share": tolerated, "timestamp_feature": None}
+    )
     # Before anything is computed: a record that comes meanwhile withdraws the answers.
     generation = releases.state().sequence
     model, fingerprint = releases.version_path(version), releases.manifest(version).fingerprint

@@ -1,12 +1,15 @@
-"""`encore why`: everything known about a version, on one page."""
+"""`encore why`: everything known about a version, or about a night, on one page."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tfx_encore.pipeline.commands.options import (
@@ -15,31 +18,49 @@ from tfx_encore.pipeline.commands.options import (
     print_json,
     project_option,
 )
+from tfx_encore.pipeline.console_nights import print_night
 from tfx_encore.pipeline.report import words
-from tfx_encore.pipeline.why import explain
+from tfx_encore.pipeline.why import explain, explain_night
+from tfx_encore.schemas.nights import NightRecord
+from tfx_encore.schemas.serial import from_json
 
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _WORST = 8  # findings shown for each gate; --json has all
 
 
 @click.command("why")
 @project_option
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("what", metavar="VERSION|DATE")
 @json_option
-def command(config_file: str, version: int, *, as_json: bool) -> None:
+def command(config_file: str, what: str, *, as_json: bool) -> None:
     """Shows where VERSION comes from, what was decided about it, and what it withdrew.
+
+    Of a night (a DATE), what was read, what was found, and by what it was judged.
 
     \b
     Examples:
       encore why 2
       encore why 2 --json | jq '.spans[].digest'
+      encore why 2016-01-12
     """
-    page = explain(open_project(config_file), version)
+    project = open_project(config_file)
+    if _DAY.fullmatch(what):
+        night = explain_night(project, what)
+        print_json(night) if as_json else _print_night(night)
+        return
+    if not what.isdigit() or int(what) < 1:
+        raise click.UsageError(f"{what!r} is neither a version, as 2, nor a night, as 2016-01-12")
+    page = explain(project, int(what))
     if as_json:
         print_json(page)
-        return
+    else:
+        _print_version(page)
+
+
+def _print_version(page: dict[str, Any]) -> None:
     console = Console(highlight=False)
     state = ", ".join(page["labels"]) or ("kept" if page["on_disk"] else "removed by retention")
-    console.print(f"[bold]{page['model']} version {version}[/]  ({state})")
+    console.print(f"[bold]{page['model']} version {page['version']}[/]  ({state})")
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -49,6 +70,47 @@ def command(config_file: str, version: int, *, as_json: bool) -> None:
     for decision in page["manifest"]["decisions"]:
         _print_decision(console, decision)
     _print_records(console, page["records"])
+
+
+def _print_night(page: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    record = from_json(NightRecord, json.dumps(page["record"]), source=page["folder"])
+    print_night(console, record)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _night_facts(page):
+        facts.add_row(f"  {name}", escape(value))
+    console.print(facts)
+    for decision in page["record"]["decisions"]:
+        _print_decision(console, decision)
+    for finding in record.findings:
+        place = ", ".join(f"{name} {value}" for name, value in finding.features.items())
+        console.print(
+            f"\n[bold]Slice found[/]: {escape(place)}: accuracy {finding.value:.3f} on "
+            f"{finding.rows:,} rows, {finding.rest:.3f} elsewhere"
+        )
+    _print_records(console, [{**r, "acknowledgements": []} for r in page["records"]])
+
+
+def _night_facts(page: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    record, inputs = page["record"], page["inputs"] or {}
+    yield "written", f"{words.moment(record['created_at'])}, revision {record['revision']}"
+    yield "fingerprint", record["fingerprint"] or "not known"
+    for name, what in (("log", "request log"), ("labels", "labels")):
+        files = inputs.get(name) or []
+        size = sum(file["size"] for file in files)
+        yield what, f"{len(files)} files, {size:,} bytes" if files else "none"
+    looked = page["looked_at"]
+    yield "drift against", _span(looked["drift"])
+    yield "trend over", _span(looked["trend"])
+    yield "folder", page["folder"]
+
+
+def _span(days: list[str]) -> str:
+    if not days:
+        return "no earlier nights"
+    return f"{len(days)} nights, {days[0]} to {days[-1]}" if len(days) > 1 else days[0]
 
 
 def _facts(page: dict[str, Any]) -> Iterator[tuple[str, str]]:

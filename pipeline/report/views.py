@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tfx_encore.pipeline.report import words
 from tfx_encore.pipeline.report.data import DRIFT_GATE, SLICE_GATE, ReleaseReport
-from tfx_encore.pipeline.report.slice_charts import SliceRow
+from tfx_encore.pipeline.report.slice_row import SliceRow
 from tfx_encore.schemas.charts import FeatureChart
 from tfx_encore.schemas.decisions import Decision, Evidence, Outcome, worst_first
 

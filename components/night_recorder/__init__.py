@@ -1,0 +1,1 @@
+"""NightRecorder: judges a night, and commits its decision record."""

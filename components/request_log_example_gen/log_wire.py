@@ -1,0 +1,101 @@
+"""A PredictionLog cut into its parts without parsing them. No IO here.
+
+A request is then parsed only if its bytes were not seen before. Protobuf allows other layouts of
+the same message (fields in parts, unknown fields); for those None is returned and the caller asks
+protobuf (tensorflow_serving/apis/prediction_log.proto).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PREDICT, CLASSIFY, REGRESS, MULTI = (
+    "predict_log",
+    "classify_log",
+    "regress_log",
+    "multi_inference_log",
+)
+_METADATA, _REQUEST, _RESPONSE = 0x0A, 0x0A, 0x12
+_KINDS = {0x12: CLASSIFY, 0x1A: REGRESS, 0x22: MULTI, 0x32: PREDICT}
+
+
+class LogParts(NamedTuple):
+    """Serialised parts of a PredictionLog.
+
+    Attributes:
+        kind: name of the field with request and response.
+        metadata: LogMetadata.
+        request: message of that kind.
+        response: message of that kind; None if there was no answer.
+    """
+
+    kind: str
+    metadata: bytes
+    request: bytes
+    response: bytes | None
+
+
+def split_log(record: bytes) -> LogParts | None:
+    """Returns the parts of a record; None if it is laid out unusually or is none."""
+    try:
+        return _split(record)
+    except IndexError:
+        return None
+
+
+def _split(record: bytes) -> LogParts | None:
+    metadata = pair = None
+    kind = ""
+    at, size = 0, len(record)
+    while at < size:
+        tag = record[at]
+        length, start = _length(record, at + 1)
+        at = start + length
+        if at > size:
+            return None
+        if tag == _METADATA and metadata is None:
+            metadata = record[start:at]
+        elif tag in _KINDS and pair is None:
+            kind, pair = _KINDS[tag], record[start:at]
+        else:
+            return None
+    if metadata is None or pair is None:
+        return None
+    return _with_pair(kind, metadata, pair)
+
+
+def _with_pair(kind: str, metadata: bytes, pair: bytes) -> LogParts | None:
+    request = response = None
+    at, size = 0, len(pair)
+    while at < size:
+        tag = pair[at]
+        length, start = _length(pair, at + 1)
+        at = start + length
+        if at > size:
+            return None
+        if tag == _REQUEST and request is None:
+            request = pair[start:at]
+        elif tag == _RESPONSE and response is None:
+            response = pair[start:at]
+        else:
+            return None
+    return LogParts(kind, metadata, request or b"", response)
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """Reads a varint; returns it and the place after it."""
+    value = data[at]
+    at += 1
+    if value < 128:
+        return value, at
+    value &= 127
+    shift = 7
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise IndexError("a varint longer than 64 bits")

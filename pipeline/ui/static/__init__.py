@@ -1,0 +1,1 @@
+"""What the pages load: our script and style sheet."""
