@@ -28,6 +28,7 @@ _HOME = {
     "NightRecorder": "tfx_encore.components",
     "RequestLogExampleGen": "tfx_encore.components",
     "SlicedEvaluator": "tfx_encore.components",
+    "SnapshotCoverage": "tfx_encore.components",
     "TrendMonitor": "tfx_encore.components",
     "VersionedPusher": "tfx_encore.components",
 }

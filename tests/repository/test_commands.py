@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 
-TARGETS = ["help", "setup", "run", "test", "test-slow", "lint", "fix", "bench", "lock", "clean"]
+TARGETS = [
+    "help",
+    "setup",
+    "run",
+    "nightly",
+    "test",
+    "test-slow",
+    "lint",
+    "fix",
+    "bench",
+    "lock",
+    "clean",
+]
 
 
 def _script(path: Path, body: str) -> None:
@@ -66,7 +78,7 @@ def test_make_test_prepares_services_and_leaves_out_slow_tests(checkout: Path) -
     ]
 
 
-@pytest.mark.parametrize("target", ["run", "test", "test-slow", "lint", "bench"])
+@pytest.mark.parametrize("target", ["run", "nightly", "test", "test-slow", "lint", "bench"])
 def test_a_failing_step_fails_the_target(checkout: Path, target: str) -> None:
     assert _run(checkout, "make", target, FAIL_ON=" ").returncode != 0
 
