@@ -102,7 +102,7 @@ def facts_of(record: NightRecord) -> Iterator[tuple[str, str]]:
     log = record.log
     yield "read", f"{log.rows:,} rows of {log.requests:,} requests, {log.labelled:,} labelled"
     if log.unreadable:
-        kept = f", kept in {log.set_aside}" if log.set_aside else ""
+        kept = f", kept in {log.set_aside} among the day's artifacts" if log.set_aside else ""
         yield "unreadable", f"{log.unreadable:,} of {log.records:,} records{kept}"
     if log.hit_rate is not None:
         yield "hit rate", words.percent(log.hit_rate)

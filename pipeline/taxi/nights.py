@@ -97,7 +97,7 @@ def evaluate(folder: pathlib.Path, plan: traffic.Plan) -> None:
     _encore(folder, "nightly", "--from", traffic.day_of(1), "--to", traffic.day_of(before - 1))
     _encore(folder, "nightly", "--date", traffic.day_of(before))
     _arrive(folder, (before,))
-    _encore(folder, "nightly", "--date", traffic.day_of(last))
+    _encore(folder, "nightly", "--from", traffic.day_of(before), "--to", traffic.day_of(last))
 
 
 def _arrive(folder: pathlib.Path, days: range | tuple[int, ...]) -> None:

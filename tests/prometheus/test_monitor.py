@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import dataclasses
 import json
 import signal
@@ -128,6 +129,8 @@ def test_a_night_is_read_once_and_again_when_it_has_changed(
 def test_a_damaged_night_is_told_and_the_rest_still_shown(
     root: Path, nights: Monitor, now: Now, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Heard whatever other tests of this process did to logging.
+    caplog.set_level(logging.INFO, logger="tfx_encore.monitor")
     releases = Part("taxi", "releases", ReleasesSource(ReleaseDirectory(root, "taxi")))
     monitor = Monitor([*nights.parts, releases])
     path = NightStore(root, "taxi").path("2016-03-01", RECORD)

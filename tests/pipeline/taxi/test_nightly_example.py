@@ -51,9 +51,8 @@ def test_the_slow_decay_is_found_in_the_one_company_before_any_single_night_show
     trend = {date: alarms(record, "trend") for date, record in records.items()}
     found = [date for date in records if COMPANY in trend[date]]
     shown = [date for date in records if COMPANY in alarms(records[date], "slices")]
-    assert found[0] == traffic.day_of(19)
-    assert found[-1] == traffic.day_of(29)  # the labels of the thirtieth have not come
-    assert not [day for day in shown if day < found[0]]
+    assert found == [traffic.day_of(number) for number in range(20, 31)]
+    assert shown[0] > found[0]
     onset = trend[found[-1]][COMPANY]["onset"]
     assert traffic.day_of(7) <= onset <= traffic.day_of(13)
 
@@ -61,6 +60,12 @@ def test_the_slow_decay_is_found_in_the_one_company_before_any_single_night_show
 def test_quiet_nights_are_ok(records):
     quiet = [records[traffic.day_of(number)]["outcome"] for number in range(1, 12)]
     assert quiet == ["OK"] * 11
+
+
+def test_labels_that_came_a_day_late_were_used(records):
+    before_last = records[traffic.day_of(29)]
+    assert before_last["log"]["labelled"] == before_last["log"]["rows"]
+    assert before_last["revision"] > 1
 
 
 def test_a_night_without_labels_yet_is_estimated(records):
