@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import dataclasses
 import json
+import logging
 import signal
 from contextlib import nullcontext
 from pathlib import Path
