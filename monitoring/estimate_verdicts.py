@@ -55,8 +55,8 @@ def judge_estimates(
     evidence = worst_first(
         sorted(
             [
-                *(_judge_loss(item, policy) for item in losses),
-                *(_judge_error(item, policy) for item in errors),
+                *(_of_effect(_judge_loss(item, policy)) for item in losses),
+                *(_of_effect(_judge_error(item, policy)) for item in errors),
             ],
             key=lambda item: 1.0 if item.p_value is None else item.p_value,
         )
@@ -181,6 +181,17 @@ def _judge_error(item: Evidence, policy: EvaluationPolicy) -> Evidence:
     inside = item.interval[0] <= item.value <= item.interval[1]
     held = "inside" if inside else "outside, as chance explains"
     return replace(item, message=f"{said}: {held}")
+
+
+def _of_effect(item: Evidence) -> Evidence:
+    """Turns the interval of the estimate, which the message names, into that of the effect."""
+    if item.interval is None or item.effect is None or item.baseline is None:
+        return item
+    low, high = item.interval
+    if item.measure.endswith("_estimate_error"):
+        assert item.value is not None
+        return replace(item, interval=(item.value - high, item.value - low))
+    return replace(item, interval=(low - item.baseline, high - item.baseline))
 
 
 def _metric(item: Evidence) -> str:

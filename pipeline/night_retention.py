@@ -47,7 +47,7 @@ def _remove_logs(project: Project, store: NightStore, today: str) -> Iterator[st
             size = sum(file.stat().st_size for file in files)
             _remove_files(files)
             if files:
-                yield f"request log of {day}: {len(files)} files, {size / 2**20:,.1f} MiB"
+                yield f"request log of {day}: {_files(len(files))}, {size / 2**20:,.1f} MiB"
 
 
 def _remove_files(files: Iterable[Path]) -> None:
@@ -78,6 +78,10 @@ def _remove_nights(project: Project, store: NightStore, today: str) -> Iterator[
         for day in old:
             store.remove(day)
             yield f"night {day}"
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"
 
 
 def _is_day(text: str) -> bool:

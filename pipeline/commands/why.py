@@ -100,7 +100,7 @@ def _night_facts(page: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, what in (("log", "request log"), ("labels", "labels")):
         files = inputs.get(name) or []
         size = sum(file["size"] for file in files)
-        yield what, f"{len(files)} files, {size:,} bytes" if files else "none"
+        yield what, f"{_files(len(files))}, {size:,} bytes" if files else "none"
     looked = page["looked_at"]
     yield "drift against", _span(looked["drift"])
     yield "trend over", _span(looked["trend"])
@@ -158,6 +158,10 @@ def _said(evidence: dict[str, Any]) -> str:
     subject = words.subject(evidence["subject"])
     message: str = evidence["message"]
     return message if subject in message else f"{subject}: {message}"
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"
 
 
 def _print_records(console: Console, records: list[dict[str, Any]]) -> None:

@@ -125,6 +125,15 @@ def test_a_slice_has_its_own_calibration_where_the_release_saw_enough_of_it():
     assert new["pay=Cash", "accuracy"].estimated > high
 
 
+@pytest.mark.parametrize("labelled", [False, True])
+def test_the_intervals_of_a_decision_are_of_its_effects(labelled):
+    day = night(labelled=labelled, overall=rows(3, 2000))
+    decision = judged(day, release(overall=rows(2, 4000)))
+    effects = [item for item in decision.evidence if item.effect is not None]
+    assert effects
+    assert all(item.interval[0] <= item.effect <= item.interval[1] for item in effects)
+
+
 def test_repeats_widen_the_interval():
     table, day = release(overall=rows(8, 50_000)), rows(9, 5000)
     once = estimates(night(overall=day), table)["overall", "accuracy"]
