@@ -10,7 +10,7 @@ from tfx_encore.metadata.night_ledger import reconcile
 from tfx_encore.metadata.night_store import NightStore
 from tfx_encore.metadata.release_push import whoami
 from tfx_encore.pipeline.mlmd import connection
-from tfx_encore.pipeline.night_actions import SAFE
+from tfx_encore.pipeline.night_actions import SAFE, UNASKED
 from tfx_encore.pipeline.night_digests import night_files
 from tfx_encore.pipeline.publish import reconcile_project
 from tfx_encore.pipeline.quiet import hush
@@ -20,18 +20,26 @@ from tfx_encore.schemas.nights import NightAction, NightRecord
 from tfx_encore.schemas.records import Cause, RecordDraft, SelectAll, SelectSlice
 
 
-def act(project: Project, recorder: Recorder, days: Iterable[str]) -> tuple[str, ...]:
+def act(
+    project: Project, recorder: Recorder, days: Iterable[str], *, asked: bool
+) -> tuple[str, ...]:
     """Carries out the safe proposals of these nights; returns the nights where something was done.
 
-    What is done stays done: acting again on the same night writes nothing. A night whose model is
-    no longer live is left: its cached answers are served no more.
+    Unless it is asked for, that is only to warm the cache anew from the newest night: it changes
+    no answer. What is done stays done: acting again on the same night writes nothing. A night whose
+    model is no longer live is left: its cached answers are served no more.
     """
     acted = []
     for day in days:
         if not recorder.store.has(day):
             continue
+        newest = day == recorder.store.dates()[-1]
+        kinds = SAFE if asked else UNASKED if newest else ()
         record = recorder.store.record(day)
-        actions = tuple(_carried_out(project, record, action) for action in record.actions)
+        actions = tuple(
+            _carried_out(project, record, action) if action.kind in kinds else action
+            for action in record.actions
+        )
         if actions != record.actions:
             recorder.changed(replace(record, actions=actions))
             acted.append(day)
@@ -56,7 +64,7 @@ def publish(project: Project, store: NightStore) -> tuple[NightRecord, ...]:
 
 
 def _carried_out(project: Project, record: NightRecord, action: NightAction) -> NightAction:
-    if action.state == "done" or action.kind not in SAFE or not _is_live(project, record):
+    if action.state == "done" or not _is_live(project, record):
         return action
     try:
         result = (_rewarm if action.kind == "rewarm" else _invalidate)(project, record, action)

@@ -7,6 +7,9 @@ from tfx_encore.schemas.nights import NightAction
 SAFE = ("invalidate_slice", "rewarm")
 """Kinds that `encore nightly --act` carries out: they cost misses or time, never an answer."""
 
+UNASKED = ("rewarm",)
+"""Kinds that it carries out without `--act` too, for the newest night."""
+
 
 def command_for(action: NightAction, date: str) -> str:
     """The command that carries out a proposal; "" for nothing."""

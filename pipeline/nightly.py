@@ -125,7 +125,7 @@ class _Run:
         self._record_empty(days)
         evaluated = {task.date for task in tasks} - {f.date for f in worker.failures}
         again = self._judge_again(set(days) if dates is not None else set())
-        acted = night_acting.act(self.project, self.recorder, days) if self.act else ()
+        acted = night_acting.act(self.project, self.recorder, days, asked=self.act)
         night_acting.publish(self.project, self.store)
         removed = night_retention.enforce(self.project, self.store, self.today)
         touched = sorted({*days, *again} & set(self.store.dates()))

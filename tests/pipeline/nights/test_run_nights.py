@@ -32,7 +32,7 @@ from tfx_encore.pipeline.night_plan import NightFailure, NightsPlan, NightsResul
 from tfx_encore.pipeline.run import Project
 from tfx_encore.schemas.decisions import Decision, Evidence, Outcome
 from tfx_encore.schemas.errors import DataError, WorkspaceBusyError
-from tfx_encore.schemas.nights import LogReport, NightRecord
+from tfx_encore.schemas.nights import LogReport, NightAction, NightRecord
 from tfx_encore.schemas.serial import from_json, to_json
 
 FINGERPRINT = "sha256:" + "1" * 64
@@ -423,6 +423,29 @@ class TestActing:
         assert record.outcome is Outcome.BLOCK
         assert {a.state for a in record.actions} == {"proposed"}
         assert self.records(bench) == []
+
+    def test_without_act_the_cache_is_warmed_anew_from_the_newest_night_alone(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        warmed = []
+
+        def rewarm(_project: Any, record: NightRecord, _action: Any) -> str:
+            warmed.append(record.date)
+            return "a snapshot"
+
+        monkeypatch.setattr(nightly.night_acting, "_rewarm", rewarm)
+        bench.log(day(13))
+        bench.run(day(12), day(13))
+        with bench.store.writing():
+            for date in (day(12), day(13)):
+                folder = bench.store.path(date, "night.json").parent
+                files = {path.name: path.read_bytes() for path in folder.iterdir()}
+                fallen = (NightAction("rewarm", "coverage has fallen"),)
+                record = replace(bench.store.record(date), actions=fallen)
+                bench.store.commit(date, {**files, "night.json": to_json(record).encode()})
+        assert bench.run(day(12), day(13)).acted == (day(13),)
+        assert bench.run(day(12), day(13)).acted == ()
+        assert warmed == [day(13)]
 
     def test_wrong_cached_answers_are_withdrawn_once(self, bench: Bench) -> None:
         record = bench.run(day(12), act=True).records[0]
