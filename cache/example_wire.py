@@ -43,7 +43,7 @@ def split_example(data: bytes) -> dict[str, RawFeature] | None:
 
 
 def _split(data: bytes) -> dict[str, RawFeature] | None:
-    end, at = _length(data, 1)
+    end, at = varint(data, 1)
     if data[0] != 0x0A or at + end != len(data):
         return None
     found = {}
@@ -54,7 +54,7 @@ def _split(data: bytes) -> dict[str, RawFeature] | None:
         length = data[at + 1]
         at += 2
         if length > 127:
-            length, at = _length(data, at - 1)
+            length, at = varint(data, at - 1)
         entry = data[at : at + length]
         at += length
         name = _one_float.get(entry[:-4])
@@ -86,9 +86,14 @@ def _remember(entry: bytes, pair: tuple[str, RawFeature]) -> None:
         _memo[entry] = pair
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
+def varint(data: bytes, at: int) -> tuple[int, int]:
     """Reads a varint; returns it and the place after it."""
-    value = shift = 0
+    value = data[at]
+    at += 1
+    if value < 128:
+        return value, at
+    value &= 127
+    shift = 7
     while True:
         byte = data[at]
         at += 1
@@ -104,12 +109,12 @@ def _entry(entry: bytes) -> tuple[str, RawFeature] | None:
     """Reads a map entry: key, then a Feature."""
     if entry[0] != 0x0A:
         return None
-    length, at = _length(entry, 1)
+    length, at = varint(entry, 1)
     name = entry[at : at + length].decode("utf-8")
     at += length
     if entry[at] != 0x12:
         return None
-    length, at = _length(entry, at + 1)
+    length, at = varint(entry, at + 1)
     if at + length != len(entry):
         return None
     feature = _feature(entry[at:])
@@ -119,7 +124,7 @@ def _entry(entry: bytes) -> tuple[str, RawFeature] | None:
 def _feature(data: bytes) -> RawFeature | None:
     if not data:
         return RawFeature("", 0, b"")
-    length, at = _length(data, 1)
+    length, at = varint(data, 1)
     if at + length != len(data):
         return None
     values = data[at:]
@@ -128,7 +133,7 @@ def _feature(data: bytes) -> RawFeature | None:
     if data[0] not in (0x12, 0x1A):
         return None
     if values:
-        length, at = _length(values, 1)
+        length, at = varint(values, 1)
         if values[0] != 0x0A or at + length != len(values):
             return None
         values = values[at:]
@@ -141,7 +146,7 @@ def _texts(values: bytes) -> RawFeature | None:
     while at < len(values):
         if values[at] != 0x0A:
             return None
-        length, at = _length(values, at + 1)
+        length, at = varint(values, at + 1)
         parts.append(struct.pack("<I", length))
         parts.append(values[at : at + length])
         at += length
@@ -156,6 +161,6 @@ def _integers(values: bytes) -> RawFeature:
     numbers = []
     at = 0
     while at < len(values):
-        number, at = _length(values, at)
+        number, at = varint(values, at)
         numbers.append(number & 0xFFFFFFFFFFFFFFFF)
     return RawFeature("int64", len(numbers), struct.pack(f"<{len(numbers)}Q", *numbers))

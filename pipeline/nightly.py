@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Optional, Protocol
@@ -34,7 +31,6 @@ from tfx_encore.pipeline.plan import StepResult
 from tfx_encore.pipeline.run import Progress, Project
 from tfx_encore.pipeline.worker_process import run_worker
 from tfx_encore.schemas.clock import utc_now
-from tfx_encore.schemas.errors import WorkspaceBusyError
 from tfx_encore.schemas.nights import LogReport, NightRecord, day_before
 from tfx_encore.schemas.serial import from_json, to_json
 
@@ -78,7 +74,7 @@ def run_nights(
         WorkspaceBusyError: another `encore nightly` is under way.
         StepFailedError: the worker process died. A day that fails does not stop the others.
     """
-    with _locked(project):
+    with project.workspace.locked("nightly"):
         return _Run(project, progress, act=act, force=force, today=today or night_days.today()).run(
             dates
         )
@@ -251,27 +247,3 @@ class _Run:
                 if new:
                     again.append(day)
         return tuple(again)
-
-
-@contextlib.contextmanager
-def _locked(project: Project) -> Iterator[None]:
-    """Holds the workspace's nights for one run.
-
-    Raises:
-        WorkspaceBusyError: another process holds them; names the process.
-    """
-    project.workspace.create()
-    with (project.workspace.root / "nightly.lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise WorkspaceBusyError(
-                f"another `encore nightly` (process {holder}) is under way in "
-                f"{project.workspace.root}; wait for it to end"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield

@@ -7,34 +7,18 @@ of and left; the others go on.
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
-import os
-import pathlib
 import resource
 import sys
 import traceback
 from typing import Any, TextIO
 
 from tfx_encore.pipeline.night_plan import NightFailure, NightsPlan, NightTask, WorkerResult
-from tfx_encore.pipeline.quiet import hush
-from tfx_encore.pipeline.worker import as_event, beam_args, one_line, tell
-from tfx_encore.schemas.errors import EncoreError
-from tfx_encore.schemas.serial import from_json, to_json
+from tfx_encore.pipeline.worker import beam_args, one_line, tell, work
 
 
 def main(arguments: list[str]) -> int:
     """Runs the plan; returns 0 if every day was tried, whatever was decided."""
-    plan = from_json(NightsPlan, pathlib.Path(arguments[0]).read_bytes(), source=arguments[0])
-    hush(logging.INFO)
-    with os.fdopen(int(arguments[1]), "w", encoding="utf-8", buffering=1) as events:
-        try:
-            tell(events, "result", json.loads(to_json(_run(plan, events))))
-        except EncoreError as error:
-            traceback.print_exc()
-            tell(events, "error", as_event(error))
-            return 1
-    return 0
+    return work(arguments, NightsPlan, _run)
 
 
 def _run(plan: NightsPlan, events: TextIO) -> WorkerResult:

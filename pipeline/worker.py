@@ -15,21 +15,35 @@ import resource
 import sys
 import time
 import traceback
-from typing import Any, Literal, TextIO
+from collections.abc import Callable
+from typing import Any, Literal, TextIO, TypeVar
 
 from tfx_encore.pipeline.plan import ReleasePlan, RunResult, StepResult
 from tfx_encore.pipeline.quiet import hush
 from tfx_encore.schemas.errors import EncoreError, StepFailedError
 from tfx_encore.schemas.serial import from_json, to_json
 
+Plan = TypeVar("Plan")
+
 
 def main(arguments: list[str]) -> int:
     """Runs the plan; returns 0 if the pipeline ended, whatever it decided."""
-    plan = from_json(ReleasePlan, pathlib.Path(arguments[0]).read_bytes(), source=arguments[0])
+    return work(arguments, ReleasePlan, _run)
+
+
+def work(arguments: list[str], kind: type[Plan], run: Callable[[Plan, TextIO], Any]) -> int:
+    """Reads a plan, runs it, tells what came of it; returns 0 unless it failed.
+
+    Args:
+        arguments: path of the plan, and number of the file descriptor of the events.
+        kind: what the plan is.
+        run: does it, telling of events; returns the result.
+    """
+    plan = from_json(kind, pathlib.Path(arguments[0]).read_bytes(), source=arguments[0])
     hush(logging.INFO)
     with os.fdopen(int(arguments[1]), "w", encoding="utf-8", buffering=1) as events:
         try:
-            tell(events, "result", json.loads(to_json(_run(plan, events))))
+            tell(events, "result", json.loads(to_json(run(plan, events))))
         except EncoreError as error:
             traceback.print_exc()
             tell(events, "error", as_event(error))

@@ -72,22 +72,22 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the workspace for one run.
+    def locked(self, kind: str = "run") -> Iterator[None]:
+        """Holds the workspace for one run of its kind: `run` or `nightly`.
 
         Raises:
             WorkspaceBusyError: another process holds it; names the process.
         """
         self.create()
-        with (self.root / "run.lock").open("a+", encoding="utf-8") as lock:
+        with (self.root / f"{kind}.lock").open("a+", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 lock.seek(0)
                 holder = lock.read().strip() or "unknown"
                 raise WorkspaceBusyError(
-                    f"another run (process {holder}) is under way in {self.root}; wait for it to "
-                    "end, or give this one another `workspace`"
+                    f"another `encore {kind}` (process {holder}) is under way in {self.root}; "
+                    "wait for it to end, or give this one another `workspace`"
                 ) from error
             lock.truncate(0)
             lock.write(str(os.getpid()))

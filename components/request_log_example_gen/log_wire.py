@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tfx_encore.cache.example_wire import varint
+
 PREDICT, CLASSIFY, REGRESS, MULTI = (
     "predict_log",
     "classify_log",
@@ -49,7 +51,7 @@ def _split(record: bytes) -> LogParts | None:
     at, size = 0, len(record)
     while at < size:
         tag = record[at]
-        length, start = _length(record, at + 1)
+        length, start = varint(record, at + 1)
         at = start + length
         if at > size:
             return None
@@ -69,7 +71,7 @@ def _with_pair(kind: str, metadata: bytes, pair: bytes) -> LogParts | None:
     at, size = 0, len(pair)
     while at < size:
         tag = pair[at]
-        length, start = _length(pair, at + 1)
+        length, start = varint(pair, at + 1)
         at = start + length
         if at > size:
             return None
@@ -80,22 +82,3 @@ def _with_pair(kind: str, metadata: bytes, pair: bytes) -> LogParts | None:
         else:
             return None
     return LogParts(kind, metadata, request or b"", response)
-
-
-def _length(data: bytes, at: int) -> tuple[int, int]:
-    """Reads a varint; returns it and the place after it."""
-    value = data[at]
-    at += 1
-    if value < 128:
-        return value, at
-    value &= 127
-    shift = 7
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise IndexError("a varint longer than 64 bits")

@@ -83,7 +83,7 @@ def test_two_runs_at_once_in_one_workspace_are_kept_apart(released_copy, encore)
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused = encore(released_copy, "run", "--span", "2", "--force")
     assert refused.code == 4
-    assert "another run" in _only_message(refused)
+    assert "another `encore run`" in _only_message(refused)
 
 
 def test_a_metadata_file_of_another_version_is_refused_and_the_live_version_untouched(
