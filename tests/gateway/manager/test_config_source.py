@@ -127,6 +127,7 @@ def test_a_new_model_that_cannot_be_loaded_fails_the_reload_but_stays_configured
     async def scenario(world: Any) -> None:
         await world.manager.follow(bases.source("a"))
         await world.loads.make(1, "a")
+        await world.until_answers(1, "a")
         reloading = asyncio.create_task(world.manager.reload(bases.config("a", "b")))
         await world.loads.until(2, "b")
         world.loads.fail(2, model="b")
