@@ -23,7 +23,7 @@ COMMANDS = {
     "records": "List or follow invalidation records.",
     "invalidate": "Withdraw cached answers by hand.",
     "label": "Point a label at a version (roll back, roll forward).",
-    "why": "Show everything known about a version on one page.",
+    "why": "Show everything known about a version, or a night, on one page.",
     "report": "Write the HTML report of a version.",
     "serve": "Serve models, answering repeats from the cache.",
     "cache": "Look at a gateway's cache, warm it, withdraw from it, verify it.",
