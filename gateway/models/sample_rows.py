@@ -94,7 +94,8 @@ def made_up(
         Rows; none where it is not known which features the signature parses.
     """
     rng = np.random.default_rng(0)
-    known = [*_WORDS, *(word for word in words if len(word) <= _MAX_WORD_BYTES)]
+    # Protobuf gives the entries of a map in any order, another one each time.
+    known = [*_WORDS, *sorted(word for word in words if len(word) <= _MAX_WORD_BYTES)]
     if spec.form == "opaque":
         return []
     if spec.form == "examples":
@@ -102,7 +103,7 @@ def made_up(
     return [
         {
             name: _values(rng, info.dtype, _sizes((info.shape or ())[1:], free_size), known, at)
-            for name, info in signature.inputs.items()
+            for name, info in sorted(signature.inputs.items())
         }
         for at in range(count)
     ]
@@ -111,12 +112,12 @@ def made_up(
 def made_up_request(signature: Signature, words: Sequence[bytes], free_size: int) -> Tensors:
     """Makes one whole request, whatever dimensions its inputs have; the same in each run."""
     rng = np.random.default_rng(0)
-    known = [*_WORDS, *words]
+    known = [*_WORDS, *sorted(words)]
 
     def value(spec: TensorSpec) -> Array:
         return _values(rng, spec.dtype, _sizes(spec.shape or (), free_size), known, 1)
 
-    return {name: value(spec) for name, spec in signature.inputs.items()}
+    return {name: value(spec) for name, spec in sorted(signature.inputs.items())}
 
 
 def scalar(value: bytes) -> Array:
