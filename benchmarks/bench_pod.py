@@ -37,7 +37,7 @@ class Size(NamedTuple):
     rest_seconds: float
 
 
-FULL = Size(400_000, 5, 60.0)
+FULL = Size(200_000, 3, 30.0)
 QUICK = Size(5_000, 1, 5.0)
 
 
@@ -93,10 +93,12 @@ def _flags(folder: Path, releases: Path, workers: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _started(folder: Path, releases: Path, workers: int, *, keep: bool = False) -> Iterator[Gateway]:
+def _started(
+    folder: Path, releases: Path, workers: int, *, keep: bool = False
+) -> Iterator[Gateway]:
     if not keep:
         shutil.rmtree(folder / "cache", ignore_errors=True)
-    with gateway(_flags(folder, releases, workers), folder / "log") as started:
+    with gateway(_flags(folder, releases, workers), folder / "log", seconds=600.0) as started:
         yield started
 
 

@@ -17,8 +17,8 @@ RULES = Path(monitoring.__file__).parent / "prometheus" / "rules"
 TARGET = Path(__file__).parent / "components" / "monitoring" / "prometheus-rule.yaml"
 
 _HEAD = (
-    "# Written by `python -m tfx_encore.kubeflow.prometheus_rule` from monitoring/prometheus/rules;\n"
-    "# change those, not this.\n"
+    "# Written by `python -m tfx_encore.kubeflow.prometheus_rule` from the files in\n"
+    "# monitoring/prometheus/rules; change those, not this.\n"
 )
 
 

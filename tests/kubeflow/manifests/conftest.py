@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -152,3 +154,14 @@ def pod_specs_fixture() -> Callable[..., Iterator[tuple[str, Object]]]:
 @pytest.fixture(name="find", scope="session")
 def find_fixture() -> Callable[..., Object]:
     return find
+
+
+@pytest.fixture(scope="session")
+def pod() -> ModuleType:
+    """The module that makes processes of containers; tests are no package."""
+    spec = importlib.util.spec_from_file_location("manifests_pod", HERE / "pod.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
