@@ -62,16 +62,13 @@ def sealed(command: Sequence[str], container: Object, folder: Path) -> list[str]
     if not can_seal():
         return list(command)
     script = []
-    for mount in container["volumeMounts"]:
-        # Nested mounts come after what they lie in.
+    # What lies in another mount first, and recursively: the outer one's being read-only is its own.
+    for mount in sorted(container["volumeMounts"], key=lambda m: -len(m["mountPath"])):
         place = shlex.quote(str(folder / mount["mountPath"].lstrip("/")))
-        script.append(f"mount --bind {place} {place}")
+        script.append(f"mount --rbind {place} {place}")
         if mount.get("readOnly"):
             script.append(f"mount -o remount,bind,ro {place}")
-    script += [
-        f"mount --bind {shlex.quote(str(folder / 'tmp'))} /tmp",
-        "mount -o remount,bind,ro /",
-    ]
+    script.append("mount -o remount,bind,ro /")
     script.append(f"exec {shlex.join(command)}")
     # Mount points on other file systems than / stay as they are.
     return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", "\n".join(script)]
@@ -82,8 +79,12 @@ def encore(args: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "tfx_encore.pipeline.cli", *args]
 
 
-def environment(container: Object, **more: str) -> dict[str, str]:
-    """What the container sees, and what a process of this machine cannot do without."""
+def environment(container: Object, folder: Path) -> dict[str, str]:
+    """What the container sees, and what a process of this machine cannot do without.
+
+    /tmp is the mapped one too, since the folder itself may lie in ours.
+    """
     own = {e["name"]: e["value"] for e in container["env"] if "value" in e}
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
-    return kept | own | {"TF_CPP_MIN_LOG_LEVEL": "3"} | more
+    tmp = str(folder / "tmp")
+    return kept | own | {"TF_CPP_MIN_LOG_LEVEL": "3", "HOME": tmp, "TMPDIR": tmp}
