@@ -1,7 +1,7 @@
 """Custom resources against their published schemas: all rules at run time, unknown keys by tsc.
 
-The schemas are those of the CRDs, as @kubernetes-models/* carry them. An API server prunes keys that
-it does not know, so the schemas take them; the types of the same packages do not.
+The schemas are those of the CRDs, as @kubernetes-models/* carry them. An API server prunes keys
+that it does not know, so the schemas take them; the types of the same packages do not.
 """
 
 from __future__ import annotations
@@ -114,4 +114,4 @@ def test_a_wrong_value_is_refused(custom: list[Object], run: Run) -> None:
 def test_an_unknown_key_is_refused(custom: list[Object], run: Run, packages: Path) -> None:
     each = copy.deepcopy(next(e for e in custom if e["kind"] == "ScaledObject"))
     each["spec"]["minReplicas"] = 0
-    assert "'minReplicas' does not exist" in types_say(run, packages, [each])
+    assert "minReplicas\"' does not exist" in types_say(run, packages, [each])

@@ -1,4 +1,4 @@
-"""Redis as it is deployed: its configuration and the secrets that are made start the real server."""
+"""Redis as it is deployed: its configuration and the secrets that are made start a real server."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import redis
 import yaml
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tfx_encore.cache.entry import Entry
 from tfx_encore.cache.redis_config import parse_redis_config
@@ -51,7 +53,12 @@ class Server:
         return str(self.folder / "etc/encore/tls/ca.crt")
 
     def client(self, user: str, password: str, **options: Any) -> redis.Redis:
-        given = {"ssl": True, "ssl_ca_certs": self.authority, "ssl_check_hostname": False}
+        given: dict[str, Any] = {
+            "ssl": True,
+            "ssl_ca_certs": self.authority,
+            "ssl_check_hostname": False,
+        }
+        given["retry"] = Retry(NoBackoff(), 0)
         return redis.Redis(
             port=self.port, username=user, password=password, protocol=2, **(given | options)
         )
@@ -150,7 +157,7 @@ def test_the_certificate_is_for_the_services_name(server: Server) -> None:
     pem = (server.folder / "etc/encore/tls/tls.crt").read_text()
     der = base64.b64decode("".join(pem.splitlines()[1:-1]))
     assert b"encore-redis" in der
-    with pytest.raises(redis.ConnectionError, match="IP address mismatch|certificate"):
+    with pytest.raises(redis.ConnectionError, match="Hostname mismatch"):
         server.client("encore", server.password, ssl_check_hostname=True).ping()
 
 
@@ -165,7 +172,6 @@ def test_the_certificate_is_for_the_services_name(server: Server) -> None:
         ("GET", "other:key"),
         ("SHUTDOWN", "NOSAVE"),
         ("PUBLISH", "elsewhere", "x"),
-        ("DEBUG", "SLEEP", "0"),
     ],
     ids=" ".join,
 )
@@ -182,7 +188,7 @@ def test_nobody_else_gets_in(server: Server) -> None:
         with pytest.raises(redis.exceptions.AuthenticationError):
             server.client(user, password).ping()
     with pytest.raises(redis.exceptions.ConnectionError):
-        redis.Redis(port=server.port, protocol=2).ping()  # without TLS
+        server.client("encore", server.password, ssl=False).ping()
 
 
 def test_it_keeps_nothing_on_disk_and_gives_up_the_oldest_when_full(server: Server) -> None:
@@ -204,12 +210,11 @@ def test_each_run_makes_another_password_and_the_rights_are_those_of_the_guide()
     first, second = make_secrets(), make_secrets()
     assert set(first) == {"encore-redis", "encore-redis-acl"}
     assert first["encore-redis"]["password"] != second["encore-redis"]["password"]
-    (line,) = re.findall(
-        r"^user encore (.*)$", first["encore-redis-acl"]["users.acl"], re.MULTILINE
-    )
+    users = first["encore-redis-acl"]["users.acl"]
+    (line,) = re.findall(r"^user encore (.*)$", users, re.MULTILINE)
     guide = (ROOT / "docs/redis.md").read_text()
     (rights,) = re.findall(r"^ACL SETUSER encore (.*)$", guide, re.MULTILINE)
     of_a_cluster = {"+cluster|slots", "+command"}
     said = {word for word in rights.split() if word[0] in "~&+"} - of_a_cluster
     assert {word for word in line.split() if word[0] in "~&+"} == said
-    assert first["encore-redis"]["password"] not in first["encore-redis-acl"]["users.acl"]
+    assert first["encore-redis"]["password"] not in users
