@@ -206,14 +206,18 @@ def test_where_the_kernel_allows_it_nothing_else_can_be_written(running: Pod, po
 
 
 def test_the_page_of_metrics_is_where_the_service_monitor_looks(
-    running: Pod, build: Any, find: Any
+    running: Pod, build: Any, find: Any, until: Callable[..., Any]
 ) -> None:
     (endpoint,) = find(build("monitoring"), "ServiceMonitor", "encore-gateway")["spec"]["endpoints"]
     url = f"http://127.0.0.1:{running.ports[endpoint['port']]}{endpoint['path']}"
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        page = answer.read().decode()
-    assert "\nencore_worker_cpu_seconds_total " in page
-    assert "\nencore_workers 2.0\n" in page
+
+    def page() -> str:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return str(answer.read().decode())
+
+    # One worker answers as soon as it can; the other may still be loading.
+    until(lambda: "\nencore_workers 2.0\n" in page(), 120)
+    assert "\nencore_worker_cpu_seconds_total " in page()
 
 
 def test_grpc_health_answers_on_its_port(running: Pod) -> None:
