@@ -46,6 +46,7 @@ class GatewayMetrics(GatewayObserver):
         probe: asked for the state of the caches each time metrics are read.
         wall_clock: seconds since 1970.
         steady_clock: seconds, never going back.
+        cpu_clock: seconds of processor time that this process has used.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class GatewayMetrics(GatewayObserver):
         probe: Probe = tuple,
         wall_clock: Callable[[], float] = time.time,
         steady_clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
         self.probe = probe
+        self._cpu_clock = cpu_clock
         names = self._names = Names(self._forget)
         self._requests = RequestCounts(names)
         self._handles = self._requests.handles
@@ -181,6 +184,7 @@ class GatewayMetrics(GatewayObserver):
             numbers.count(families.LOG_DROPPED, (model,), dropped)
         self._models.write(numbers)
         numbers.set(families.WORKERS, (), 1)
+        numbers.count(families.WORKER_CPU, (), self._cpu_clock())
         return numbers
 
     def state(self) -> bytes:

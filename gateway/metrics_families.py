@@ -259,6 +259,13 @@ LEDGER_AGE = Family(
     merge="max",
 )
 WORKERS = Family("encore_workers", "gauge", (), "Workers whose numbers are on this page.")
+WORKER_CPU = Family(
+    "encore_worker_cpu_seconds_total",
+    "counter",
+    (),
+    "Processor time of the workers, all their threads together; its rate divided by encore_workers "
+    "is how busy they are, and 1 is one core each.",
+)
 
 ENCORE: tuple[Family, ...] = (
     *(REQUESTS, REQUEST_SECONDS, ROWS),
@@ -268,7 +275,7 @@ ENCORE: tuple[Family, ...] = (
     *(CACHE_DROPPED_WRITES, BREAKER_STATE, BREAKER_MOVES),
     *(CACHE_BYTES, CACHE_ENTRIES, CACHE_EVICTIONS, GENERATION, LEDGER_AGE),
     *(VERSION_STATE, LOAD_SECONDS, VERSION_PROBLEMS, WARMUP_SECONDS, WARMUP_RECORDS),
-    *(LABEL_VERSION, LABEL_SWITCHES, LOG_RECORDS, LOG_DROPPED, WORKERS),
+    *(LABEL_VERSION, LABEL_SWITCHES, LOG_RECORDS, LOG_DROPPED, WORKERS, WORKER_CPU),
 )
 
 TF_REQUEST_COUNT = Family(

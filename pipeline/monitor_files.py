@@ -12,6 +12,7 @@ RUNBOOKS = "docs/runbooks"
 _LINK = "runbook_url: "
 _FOLDERS = ("prometheus", "grafana")
 _KINDS = frozenset({".yaml", ".yml", ".json"})
+_OF_THE_MANIFESTS = "kustomization.yaml"
 
 
 def write_files(target: Path, runbooks: str = RUNBOOKS) -> tuple[Path, ...]:
@@ -36,5 +37,5 @@ def packaged_files() -> Iterator[tuple[Path, str]]:
     home = Path(monitoring.__file__).parent
     for name in _FOLDERS:
         for file in sorted((home / name).rglob("*")):
-            if file.suffix in _KINDS:
+            if file.suffix in _KINDS and file.name != _OF_THE_MANIFESTS:
                 yield file.relative_to(home), file.read_text(encoding="utf-8")

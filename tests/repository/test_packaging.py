@@ -22,6 +22,8 @@ FOLDERS = [
 ]
 # What the installed package reads at run time beside its code.
 DATA = {".pbtxt", ".json", ".html", ".css", ".yaml", ".js"}
+# Applied from a checkout (`kubectl apply -k`), with an image that is built there, too.
+MANIFESTS = ("kubeflow/base/", "kubeflow/components/", "kubeflow/overlays/")
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +73,15 @@ def test_a_wheel_holds_the_files_that_the_code_reads(
         for file in repository_files
         if (name := file.relative_to(root).as_posix()).split("/")[0] in FOLDERS
         and file.suffix in DATA
+        and not name.startswith(MANIFESTS)
     }
     assert {"tfx_encore/schemas/taxi.pbtxt"} <= expected
     assert {*expected, "tfx_encore/py.typed"} - set(wheel.namelist()) == set()
+
+
+def test_a_wheel_holds_no_manifests(wheel: zipfile.ZipFile) -> None:
+    homes = tuple(f"tfx_encore/{folder}" for folder in MANIFESTS)
+    assert [name for name in wheel.namelist() if name.startswith(homes)] == []
 
 
 def test_a_wheel_holds_no_tests_and_the_licence(wheel: zipfile.ZipFile) -> None:

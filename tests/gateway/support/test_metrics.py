@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def value(metrics, name, **labels):
 def busy(**made):
     """Metrics of a gateway in which everything has happened."""
     stats = ModelCacheStats("taxi", [TierStats("memory", 1000, {"sha256:a": 3})], True, 4, 0.5)
-    metrics = GatewayMetrics(probe=lambda: [stats], **made)
+    metrics = GatewayMetrics(probe=lambda: [stats], cpu_clock=lambda: 7.5, **made)
     for protocol, status, code in itertools.product(
         ("rest", "grpc"), ("hit", "partial", "miss", "off", "error"), (Code.OK, Code.NOT_FOUND)
     ):
@@ -195,7 +196,7 @@ def test_times_of_hits_and_misses_are_apart():
 
 
 def test_a_handle_counts_as_a_request_does():
-    one, other = GatewayMetrics(), GatewayMetrics()
+    one, other = (GatewayMetrics(cpu_clock=float) for _ in range(2))
     handle = other.handle(**REQUEST)
     for seconds in (0.0001, 0.01, 5.0):
         ask(one, seconds=seconds)
@@ -428,6 +429,21 @@ def test_gauges_are_merged_as_their_meaning_asks():
     assert value(first, "encore_workers") == 2
 
 
+def test_processor_time_is_that_of_all_workers_and_of_those_that_have_ended():
+    first, second, gone = (GatewayMetrics(cpu_clock=lambda used=used: used) for used in (1, 2, 4))
+    first.merge([second.state(), without_gauges(gone.state())])
+    assert value(first, "encore_worker_cpu_seconds_total") == 7
+    assert value(first, "encore_workers") == 2
+
+
+def test_processor_time_grows_by_what_this_process_uses():
+    metrics, end = GatewayMetrics(), time.process_time() + 0.05
+    before = value(metrics, "encore_worker_cpu_seconds_total")
+    while time.process_time() < end:
+        pass
+    assert 0.05 <= value(metrics, "encore_worker_cpu_seconds_total") - before < 5
+
+
 def test_a_label_points_where_it_was_pointed_last():
     now = [0.0]
     workers = [GatewayMetrics(wall_clock=lambda: now[0]) for _ in range(2)]
@@ -439,7 +455,7 @@ def test_a_label_points_where_it_was_pointed_last():
 
 
 def test_a_worker_that_has_ended_leaves_its_counters_behind():
-    metrics, gone = GatewayMetrics(), busy()
+    metrics, gone = GatewayMetrics(cpu_clock=float), busy()
     metrics.merge([without_gauges(gone.state())])
     shown = samples(metrics)
     assert shown == {
@@ -456,7 +472,7 @@ def test_a_worker_that_has_ended_leaves_its_counters_behind():
     [b"", b"{}", b"[]", b"null", b'{"format": 2}', b'{"format": 1}', b"\xff"],
 )
 def test_numbers_that_cannot_be_read_change_nothing(state):
-    metrics = GatewayMetrics()
+    metrics = GatewayMetrics(cpu_clock=float)
     metrics.merge([busy().state()])
     before = samples(metrics)
     with pytest.raises(DataError):
@@ -484,9 +500,9 @@ EVENTS = st.lists(
 
 @given(st.lists(EVENTS, min_size=1, max_size=4))
 def test_adding_up_workers_is_as_if_one_had_done_it_all(shares):
-    whole, parts = GatewayMetrics(), []
+    whole, parts = GatewayMetrics(cpu_clock=float), []
     for events in shares:
-        part = GatewayMetrics()
+        part = GatewayMetrics(cpu_clock=float)
         for metrics in (whole, part):
             for protocol, model, status, seconds in events:
                 ask(metrics, seconds, protocol=protocol, model=model, status=status)
