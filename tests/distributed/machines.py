@@ -1,0 +1,164 @@
+"""Machines for tests: network namespaces with addresses of their own, and Beam worker pools in them.
+
+A namespace has nothing but its own loopback and one cable to the driver's side. What a worker does
+is seen by where it was: `WHERE` names the namespace in the environment of everything that runs in
+it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+WHERE = "ENCORE_TEST_MACHINE"
+PORT = 50_000
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A network namespace.
+
+    Attributes:
+        name: of the namespace.
+        address: its own.
+        driver: the address of this side of the cable.
+    """
+
+    name: str
+    address: str
+    driver: str
+
+    def command(self, *words: str) -> list[str]:
+        """A command as it is run on the machine."""
+        return ["ip", "netns", "exec", self.name, *words]
+
+
+@dataclass
+class Pool:
+    """A Beam worker pool on a machine.
+
+    Attributes:
+        machine: where.
+        process: the pool; its workers are its children.
+        log: what it said.
+    """
+
+    machine: Machine
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def address(self) -> str:
+        """As `--environment_config` names it."""
+        return f"{self.machine.address}:{PORT}"
+
+    def kill(self) -> None:
+        """Ends the pool and its workers at once, as a machine that loses its power."""
+        for signalled in (signal.SIGKILL,):
+            try:
+                os.killpg(self.process.pid, signalled)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+
+
+@contextmanager
+def machines(count: int) -> Iterator[list[Machine]]:
+    """Makes namespaces, each on a cable of its own, and removes them afterwards."""
+    base = os.getpid() % 250
+    made: list[Machine] = []
+    try:
+        for number in range(count):
+            made.append(_machine(base, number))
+        yield made
+    finally:
+        for machine in made:
+            _ip("netns", "del", machine.name, check=False)
+
+
+@contextmanager
+def pools(on: list[Machine], folder: Path) -> Iterator[list[Pool]]:
+    """Starts a worker pool on each machine, with this checkout's environment."""
+    started: list[Pool] = []
+    try:
+        for machine in on:
+            started.append(_pool(machine, folder))
+        for pool in started:
+            _wait(pool)
+        yield started
+    finally:
+        for pool in started:
+            pool.kill()
+
+
+def can_make() -> str:
+    """Why no namespace can be made here; "" if one can."""
+    name = f"encore-try-{os.getpid()}"
+    try:
+        tried = subprocess.run(
+            ["ip", "netns", "add", name], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return "ip is not installed (apt install iproute2)"
+    if tried.returncode:
+        return f"ip netns add: {tried.stderr.strip()}"
+    _ip("netns", "del", name)
+    return ""
+
+
+def _machine(base: int, number: int) -> Machine:
+    name, subnet = f"encore-{os.getpid()}-{number}", f"10.19{number}.{base}"
+    machine = Machine(name, f"{subnet}.2", f"{subnet}.1")
+    here, there = f"enc{os.getpid()}h{number}"[-15:], f"enc{os.getpid()}t{number}"[-15:]
+    _ip("netns", "add", name)
+    _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+    _ip("addr", "add", f"{machine.driver}/30", "dev", here)
+    _ip("link", "set", here, "up")
+    _ip("-n", name, "addr", "add", f"{machine.address}/30", "dev", there)
+    _ip("-n", name, "link", "set", there, "up")
+    _ip("-n", name, "link", "set", "lo", "up")
+    # Workers call back to the one address of the driver, whichever cable they are on.
+    _ip("-n", name, "route", "add", "default", "via", machine.driver)
+    return machine
+
+
+def _pool(machine: Machine, folder: Path) -> Pool:
+    log = folder / f"{machine.name}.log"
+    here = Path(sys.executable).parent
+    # The pool starts its workers as `python`.
+    environment = {**os.environ, WHERE: machine.name, "PATH": f"{here}:{os.environ['PATH']}"}
+    module = "apache_beam.runners.worker.worker_pool_main"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            machine.command(sys.executable, "-m", module, f"--service_port={PORT}"),
+            stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+            cwd=folder,
+        )  # fmt: skip
+    return Pool(machine, process, log)
+
+
+def _wait(pool: Pool) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end:
+        assert pool.process.poll() is None, pool.log.read_text()
+        try:
+            socket.create_connection((pool.machine.address, PORT), 1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"{pool.address} does not answer: {pool.log.read_text()}")
+
+
+def _ip(*words: str, check: bool = True) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
