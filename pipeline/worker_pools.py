@@ -10,6 +10,7 @@ Beam by itself would wait for it for ever.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -109,14 +110,12 @@ class PoolWorker(worker_handlers.GrpcWorkerHandler):  # type: ignore[misc]
         """Lets the worker go; the pool reaps its process."""
         self._ended.set()
         request = beam_fn_api_pb2.StopWorkerRequest(worker_id=self.worker_id)
-        try:
+        with contextlib.suppress(grpc.RpcError):  # it is gone already
             self._stub.StopWorker(request, timeout=START_SECONDS)
-        except grpc.RpcError:
-            pass  # it is gone already
         self._channel.close()
 
     def host_from_worker(self) -> str:
-        """This machine's address as workers see it: $BEAM_RUNNER_HOST, else that on the way out."""
+        """The driver's address as workers see it: $BEAM_RUNNER_HOST, else that on the way out."""
         return os.environ.get(RUNNER_HOST) or _address_towards(self._pools[0])
 
     def _probe(self) -> None:
@@ -172,7 +171,7 @@ class _Watched:
 
 
 def _address_towards(pool: str) -> str:
-    """This machine's address on the way to the pool."""
+    """The driver's address on the way to the pool."""
     host, _, port = pool.rpartition(":")
     family, kind, protocol, _, place = socket.getaddrinfo(
         host.strip("[]"), int(port), type=socket.SOCK_DGRAM
