@@ -1,8 +1,7 @@
-"""Machines for tests: network namespaces with addresses of their own, and Beam worker pools in them.
+"""Machines for tests: network namespaces with addresses of their own, and worker pools in them.
 
-A namespace has nothing but its own loopback and one cable to the driver's side. What a worker does
-is seen by where it was: `WHERE` names the namespace in the environment of everything that runs in
-it.
+A namespace has nothing but its own loopback and one cable to the driver's side. `WHERE` names it in
+the environment of everything that runs in it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +62,8 @@ class Pool:
 
     def kill(self) -> None:
         """Ends the pool and its workers at once, as a machine that loses its power."""
-        for signalled in (signal.SIGKILL,):
-            try:
-                os.killpg(self.process.pid, signalled)
-            except ProcessLookupError:
-                pass
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -77,8 +73,7 @@ def machines(count: int) -> Iterator[list[Machine]]:
     base = os.getpid() % 250
     made: list[Machine] = []
     try:
-        for number in range(count):
-            made.append(_machine(base, number))
+        made.extend(_machine(base, number) for number in range(count))
         yield made
     finally:
         for machine in made:
@@ -86,12 +81,18 @@ def machines(count: int) -> Iterator[list[Machine]]:
 
 
 @contextmanager
-def pools(on: list[Machine], folder: Path) -> Iterator[list[Pool]]:
-    """Starts a worker pool on each machine, with this checkout's environment."""
+def pools(on: list[Machine], folder: Path, *, watched: bool = False) -> Iterator[list[Pool]]:
+    """Starts a worker pool on each machine, with this checkout's environment.
+
+    Args:
+        on: the machines.
+        folder: for logs.
+        watched: `pool_main.py`, which writes `<machine>.steps`; else Beam's own, whose workers are
+            processes.
+    """
     started: list[Pool] = []
     try:
-        for machine in on:
-            started.append(_pool(machine, folder))
+        started.extend(_pool(machine, folder, watched) for machine in on)
         for pool in started:
             _wait(pool)
         yield started
@@ -131,15 +132,19 @@ def _machine(base: int, number: int) -> Machine:
     return machine
 
 
-def _pool(machine: Machine, folder: Path) -> Pool:
+def _pool(machine: Machine, folder: Path, watched: bool) -> Pool:
     log = folder / f"{machine.name}.log"
     here = Path(sys.executable).parent
     # The pool starts its workers as `python`.
     environment = {**os.environ, WHERE: machine.name, "PATH": f"{here}:{os.environ['PATH']}"}
     module = "apache_beam.runners.worker.worker_pool_main"
+    words = ["-m", module, f"--service_port={PORT}"]
+    if watched:
+        script = Path(__file__).parent / "pool_main.py"
+        words = [str(script), str(PORT), str(folder / f"{machine.name}.steps")]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            machine.command(sys.executable, "-m", module, f"--service_port={PORT}"),
+            machine.command(sys.executable, *words),
             stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
             cwd=folder,
         )  # fmt: skip
