@@ -11,7 +11,8 @@ from __future__ import annotations
 import marshal
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from tfx.dsl.io import fileio
@@ -22,7 +23,8 @@ _CODEC = "lz4"
 _FLUSH_BYTES = 16 << 20  # of all buckets together, in a worker, before they are written
 
 
-class Packed(NamedTuple):
+@dataclass(frozen=True)  # Beam makes a bare tuple of a named one where it infers types
+class Packed:
     """Where something is packed.
 
     Attributes:

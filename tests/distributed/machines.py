@@ -40,6 +40,13 @@ class Machine:
         """A command as it is run on the machine."""
         return ["ip", "netns", "exec", self.name, *words]
 
+    def unplug(self) -> None:
+        """Cuts the cable: nothing is closed, nothing answers any more."""
+        for line in _ip("-n", self.name, "-o", "link", "show").splitlines():
+            name = line.split(": ")[1].split("@")[0]
+            if name != "lo":
+                _ip("-n", self.name, "link", "set", name, "down")
+
 
 @dataclass
 class Pool:
@@ -136,7 +143,12 @@ def _pool(machine: Machine, folder: Path, watched: bool) -> Pool:
     log = folder / f"{machine.name}.log"
     here = Path(sys.executable).parent
     # The pool starts its workers as `python`.
-    environment = {**os.environ, WHERE: machine.name, "PATH": f"{here}:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        WHERE: machine.name,
+        "PATH": f"{here}:{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
     module = "apache_beam.runners.worker.worker_pool_main"
     words = ["-m", module, f"--service_port={PORT}"]
     if watched:
@@ -164,6 +176,7 @@ def _wait(pool: Pool) -> None:
     raise AssertionError(f"{pool.address} does not answer: {pool.log.read_text()}")
 
 
-def _ip(*words: str, check: bool = True) -> None:
+def _ip(*words: str, check: bool = True) -> str:
     done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
+    return done.stdout

@@ -53,7 +53,7 @@ def test_a_runner_of_ones_own_is_taken_as_it_is():
 
 
 def test_in_this_process_nothing_is_packed_for_workers():
-    runner, placeholder = beam_args("FnApiRunner")
+    _, placeholder = beam_args("FnApiRunner")
     assert placeholder.startswith("--sdk_container_image=")
 
 
@@ -148,6 +148,6 @@ def test_a_project_file_with_an_impossible_runner_is_not_read(beam, says):
         "evaluation": {"label_key": "y"},
         "beam": beam,
     }
-    with pytest.raises(ConfigError, match="encore.yaml: beam") as told:
+    with pytest.raises(ConfigError, match=r"encore\.yaml: beam") as told:
         parse_config(document, source="encore.yaml")
     assert says in str(told.value)
