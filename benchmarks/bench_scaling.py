@@ -47,10 +47,9 @@ def run(quick: bool) -> dict[str, Any]:
             "The night of `bench_night_cost.py`: one row a request, a third as many distinct rows, "
             "Zipf 0.8, a label for each row; CacheWarmer reads the same log, by its order, and "
             f"answers {HEAD:,} rows at most of a model of the taxi model's shape.",
-            "Each stage is a process of its own with Beam's FnApiRunner in it. `us a row`: CPU time "
-            "beyond that of the stage with an empty log (`starting`), which is start and imports. "
-            "`of the last`: that and the peak memory, against the size before: 1 is linear cost "
-            "and flat memory.",
+            "Each stage is a process of its own with Beam's FnApiRunner in it. `us a row`: CPU "
+            "time beyond that of the stage with 10 rows, which is start and imports. Held against "
+            "the size before, 1 is linear cost and flat memory.",
             "Bounds: 1.5 for both from 100,000 to 1,000,000 rows.",
             "The machine was shared with other work while this ran: ratios hold, times are high.",
         ],

@@ -115,9 +115,17 @@ def count(
             | "Together" >> beam.GroupByKey()
             | "Merge" >> beam.Map(_of_bucket, plan)
         )
-        squares = day | beam.Map(_first) | "Sum squares" >> beam.CombineGlobally(add_squares)
+        squares = (
+            day
+            | "Their squares" >> beam.Map(_first)
+            | "Sum squares" >> beam.CombineGlobally(add_squares)
+        )
         sum_pairs = functools.partial(add_pairs, cuts=plan.cuts)
-        pairs = day | beam.Map(_second) | "Sum pairs" >> beam.CombineGlobally(sum_pairs)
+        pairs = (
+            day
+            | "Their pairs" >> beam.Map(_second)
+            | "Sum pairs" >> beam.CombineGlobally(sum_pairs)
+        )
         _ = (
             pipeline
             | "Once" >> beam.Create([(folder, tmp)])
