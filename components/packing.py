@@ -23,7 +23,7 @@ _CODEC = "lz4"
 _FLUSH_BYTES = 16 << 20  # of all buckets together, in a worker, before they are written
 
 
-@dataclass(frozen=True)  # Beam makes a bare tuple of a named one where it infers types
+@dataclass(frozen=True)
 class Packed:
     """Where something is packed.
 

@@ -263,7 +263,7 @@ class MergeBucket(beam.DoFn):
         if self._folder is not None:
             mine = sorted((row, *seen) for (index, row), seen in merged.items() if index == 0)
             path = f"{self._folder}/{DISTINCT}-{bucket:06d}.pack"
-            for packed in write_packs(DISTINCT, path, {bucket: mine}):
+            for _, packed in write_packs(DISTINCT, path, {bucket: mine}):
                 yield TaggedOutput(DISTINCT, packed)
         yield self._head.extract_output([*self._rows(merged)])
 
