@@ -115,8 +115,9 @@ def _project(config_file: pathlib.Path) -> list[Check]:
 
 
 def _runner(config_file: Optional[pathlib.Path], runner: Optional[str]) -> Iterator[Check]:
+    from tfx_encore.pipeline.beam_options import BeamChoice
     from tfx_encore.pipeline.config import load_config
-    from tfx_encore.pipeline.doctor_beam import BeamChoice, choice_for, runner_checks
+    from tfx_encore.pipeline.doctor_beam import choice_for, runner_checks
     from tfx_encore.pipeline.workspace import Workspace
 
     configured, workspace = None, None

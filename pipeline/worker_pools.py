@@ -38,7 +38,7 @@ PROBE_SECONDS = 5.0
 _PROBES = 3  # that fail one after the other before a machine is taken for lost
 
 
-class WorkerPoolRunner(fn_runner.FnApiRunner):  # type: ignore[misc]
+class WorkerPoolRunner(fn_runner.FnApiRunner):
     """FnApiRunner with `--environment_type=EXTERNAL`, which Beam's own passes over."""
 
     def run_pipeline(self, pipeline: Any, options: PipelineOptions) -> Any:
@@ -68,7 +68,7 @@ def pools_of(config: str) -> list[str]:
 @worker_handlers.WorkerHandler.register_environment(
     common_urns.environments.EXTERNAL.urn, beam_runner_api_pb2.ExternalPayload
 )
-class PoolWorker(worker_handlers.GrpcWorkerHandler):  # type: ignore[misc]
+class PoolWorker(worker_handlers.GrpcWorkerHandler):
     """One worker of a pool, from start to end."""
 
     lost: ClassVar[WorkerPoolError | None] = None

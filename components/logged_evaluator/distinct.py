@@ -67,12 +67,11 @@ class Distinct:
     @classmethod
     def of_columns(cls, columns: Sequence[tuple[Any, Any, Any]]) -> Distinct:
         """What `columns` was made of."""
-        return cls(
-            *(
-                value if kind is None else np.frombuffer(value, kind).reshape(shape)
-                for kind, shape, value in columns
-            )
-        )
+        values: list[Any] = [
+            value if kind is None else np.frombuffer(value, kind).reshape(shape)
+            for kind, shape, value in columns
+        ]
+        return cls(*values)
 
 
 def distinct_rows(

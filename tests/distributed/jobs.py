@@ -109,7 +109,10 @@ def log_examples(run: Run) -> Any:
 
 
 def statistics(run: Run) -> Any:
-    """StatisticsGen: the statistics of both splits as protos."""
+    """StatisticsGen: the statistics of both splits as protos, features in order of name.
+
+    TFDV lists features as they come, and readers go by name.
+    """
     from tensorflow_metadata.proto.v0 import statistics_pb2
     from tfx.components.statistics_gen.component import StatisticsGen
     from tfx.components.statistics_gen.executor import Executor
@@ -121,10 +124,13 @@ def statistics(run: Run) -> Any:
     made = run.placed(standard_artifacts.ExampleStatistics(), "statistics")
     inputs = {"examples": [examples], "schema": [schema]}
     run.execute(Executor, component, inputs, {"statistics": [made]})
-    return {
-        path.parent.name: statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
-        for path in sorted((run.folder / "statistics").rglob("FeatureStats.pb"))
-    }
+    found = {}
+    for path in sorted((run.folder / "statistics").rglob("FeatureStats.pb")):
+        made_ = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
+        for dataset in made_.datasets:
+            dataset.features.sort(key=lambda feature: feature.path.step[0])
+        found[path.parent.name] = made_
+    return found
 
 
 def slices(run: Run) -> Any:
