@@ -162,8 +162,12 @@ def count_slices(folder: Path, _size: int) -> None:
 
 def execute(executor: Any, component: Any, inputs: Any, outputs: Any, folder: Path) -> None:
     """Runs an executor as TFX does, without a metadata store."""
+    from tfx_encore.pipeline.beam_options import beam_args
+
     context = executor.Context(
-        beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(folder / "tmp"), unique_id="1"
+        beam_pipeline_args=list(beam_args("FnApiRunner")),
+        tmp_dir=str(folder / "tmp"),
+        unique_id="1",
     )
     executor(context).Do(inputs, outputs, dict(component.exec_properties))
 

@@ -7,8 +7,9 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.pipeline.config_errors import first_error, keys_of, suggestion
 from tfx_encore.pipeline.yaml_reader import Path, YamlError, read_yaml
 from tfx_encore.schemas.drift_policy import DriftPolicy
@@ -62,12 +63,24 @@ class TrainingConfig(_Section):
 
 
 class BeamConfig(_Section):
-    """How Beam runs. The defaults run in this process."""
+    """How Beam runs. The defaults run in this process; docs/scale.md has the rest."""
 
-    runner: str = Field(default="FnApiRunner", description="Name of a Beam runner.")
+    runner: str = Field(
+        default="FnApiRunner",
+        description="FnApiRunner (in this process, or on worker pools), FlinkRunner, SparkRunner, "
+        "DataflowRunner, PortableRunner or PrismRunner. DirectRunner means FnApiRunner.",
+    )
     options: tuple[str, ...] = Field(
         default=(), description="Further Beam options, as --parallelism=4."
     )
+
+    @model_validator(mode="after")
+    def _usable(self) -> BeamConfig:
+        try:
+            beam_args(self.runner, self.options)
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix(f"{error.key}: ")) from error
+        return self
 
 
 class MetadataConfig(_Section):

@@ -54,7 +54,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        area: `machine`, `packages`, `project` or `programs`.
+        area: `machine`, `packages`, `project`, `runner` or `programs`.
         name: what.
         state: `ok`, `problem` (there, but not right) or `missing`.
         found: what was found, for a person.
@@ -88,15 +88,20 @@ class Diagnosis:
         return all(check.state == "ok" or not check.required for check in self.checks)
 
 
-def diagnose(config_file: Optional[pathlib.Path]) -> Diagnosis:
-    """Looks at the machine, the packages, the project and the programs.
+def diagnose(config_file: Optional[pathlib.Path], runner: Optional[str] = None) -> Diagnosis:
+    """Looks at the machine, the packages, the project, the Beam runner and the programs.
 
     Args:
         config_file: the project file; None outside a project.
+        runner: the Beam runner to look at; None looks at the project's, if it is not in process.
+
+    Raises:
+        ConfigError: `runner` is none, or one that is refused.
     """
     checks = [*machine_checks(), *package_checks()]
     if config_file is not None:
         checks += _project(config_file)
+    checks += _runner(config_file, runner)
     checks += program_checks()
     return Diagnosis(tuple(checks), None if config_file is None else str(config_file))
 
@@ -107,6 +112,27 @@ def _project(config_file: pathlib.Path) -> list[Check]:
     except ImportError as error:
         return [Check("project", "project", "problem", f"not looked at: {error}", INSTALL)]
     return list(project_checks(config_file))
+
+
+def _runner(config_file: Optional[pathlib.Path], runner: Optional[str]) -> Iterator[Check]:
+    from tfx_encore.pipeline.beam_options import BeamChoice
+    from tfx_encore.pipeline.config import load_config
+    from tfx_encore.pipeline.doctor_beam import choice_for, runner_checks
+    from tfx_encore.pipeline.workspace import Workspace
+
+    configured, workspace = None, None
+    if config_file is not None:
+        try:
+            config = load_config(config_file)
+        except EncoreError:
+            pass  # the project's own checks say so
+        else:
+            configured = BeamChoice.of(config.beam.runner, config.beam.options)
+            workspace = Workspace.of(config, config_file).root
+    if runner is not None:
+        yield from runner_checks(choice_for(runner, configured), workspace)
+    elif configured is not None and not configured.here:
+        yield from runner_checks(configured, workspace)
 
 
 def machine_checks() -> Iterator[Check]:

@@ -13,7 +13,7 @@ import traceback
 from typing import Any, TextIO
 
 from tfx_encore.pipeline.night_plan import NightFailure, NightsPlan, NightTask, WorkerResult
-from tfx_encore.pipeline.worker import beam_args, one_line, tell, work
+from tfx_encore.pipeline.worker import beam_args_here, one_line, tell, work
 
 
 def main(arguments: list[str]) -> int:
@@ -73,7 +73,7 @@ def _pipeline(
         parts,
         root=str(workspace.night_artifacts / task.date),
         metadata_connection=connection,
-        beam_args=beam_args(config.beam.runner, config.beam.options),
+        beam_args=beam_args_here(config, workspace),
     )
 
 

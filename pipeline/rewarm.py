@@ -73,7 +73,7 @@ def _beam_pipeline(project: Project) -> Any:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from tfx_encore.pipeline.worker import beam_args
+    from tfx_encore.pipeline.worker import beam_args_here
 
-    config = project.config.beam
-    return beam.Pipeline(options=PipelineOptions(list(beam_args(config.runner, config.options))))
+    arguments = beam_args_here(project.config, project.workspace)
+    return beam.Pipeline(options=PipelineOptions(list(arguments)))

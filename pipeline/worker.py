@@ -16,12 +16,17 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Literal, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
+from tfx_encore.pipeline.beam_options import beam_args, require_reachable
 from tfx_encore.pipeline.plan import ReleasePlan, RunResult, StepResult
 from tfx_encore.pipeline.quiet import hush
 from tfx_encore.schemas.errors import EncoreError, StepFailedError
 from tfx_encore.schemas.serial import from_json, to_json
+
+if TYPE_CHECKING:
+    from tfx_encore.pipeline.config import ProjectConfig
+    from tfx_encore.pipeline.workspace import Workspace
 
 Plan = TypeVar("Plan")
 
@@ -94,7 +99,7 @@ def _run(plan: ReleasePlan, events: TextIO) -> RunResult:
         plan.inputs,
         root=plan.artifacts,
         metadata_connection=connection_config(config, workspace),
-        beam_args=beam_args(config.beam.runner, config.beam.options),
+        beam_args=beam_args_here(config, workspace),
     )
     try:
         outputs = local_runner.run_pipeline(pipeline, plan.run_id, listener)
@@ -104,13 +109,14 @@ def _run(plan: ReleasePlan, events: TextIO) -> RunResult:
     return _result(plan, config.model, outputs, tuple(steps), time.monotonic() - began)
 
 
-def beam_args(runner: str, options: tuple[str, ...]) -> tuple[str, ...]:
-    """Beam's options. In this process nothing need be shipped to workers.
+def beam_args_here(config: ProjectConfig, workspace: Workspace) -> tuple[str, ...]:
+    """The project's Beam arguments, for a pipeline whose artifacts lie in the workspace.
 
-    Without the image's name TFX would pack itself into an archive for each Beam component.
+    Raises:
+        ConfigError: the runner's workers could not read them.
     """
-    local = ("--sdk_container_image=in-this-process",) if runner == "FnApiRunner" else ()
-    return (f"--runner={runner}", *local, *options)
+    require_reachable(config.beam.runner, str(workspace.root))
+    return beam_args(config.beam.runner, config.beam.options)
 
 
 def one_line(error: BaseException | None) -> str:

@@ -14,6 +14,7 @@ EncoreError                   anything we refuse or cannot do; the command print
 │   └── LedgerVersionError    it was written by another version of ml-metadata
 ├── SnapshotError             a cache snapshot that is truncated, corrupt or of another format
 ├── StoreUnavailableError     a cache store cannot be reached; costs a miss, never an answer
+├── WorkerPoolError           a Beam worker pool that cannot be reached, or lost a worker
 ├── WorkspaceBusyError        another run is under way in this workspace
 └── StepFailedError           a pipeline component failed: which, why, where the log is
 
@@ -104,6 +105,23 @@ class SnapshotError(EncoreError):
 
 class StoreUnavailableError(EncoreError):
     """A cache store cannot be reached now. The cache counts a miss and goes on."""
+
+
+class WorkerPoolError(EncoreError):
+    """A Beam worker pool cannot be reached, or lost a worker in the midst of work.
+
+    Args:
+        pool: its address, HOST:PORT.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, pool: str, problem: str) -> None:
+        self.pool = pool
+        self.problem = problem
+        super().__init__(
+            f"worker pool {pool}: {problem}; look at that machine, then run again: a step that "
+            "failed has written no output"
+        )
 
 
 class WorkspaceBusyError(EncoreError):

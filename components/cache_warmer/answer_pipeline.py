@@ -10,7 +10,7 @@ from absl import logging
 
 from tfx_encore.components.cache_warmer.inference import AnswerChunks, Told, check_answered
 from tfx_encore.components.cache_warmer.plan import Plan
-from tfx_encore.components.cache_warmer.reading import read_json
+from tfx_encore.components.shared_files import read_json
 from tfx_encore.schemas.warmup_policy import WarmupPolicy
 
 

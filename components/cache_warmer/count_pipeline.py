@@ -11,15 +11,14 @@ from absl import logging
 from tfx_encore.components.cache_warmer import counting, head_file, transformed
 from tfx_encore.components.cache_warmer.coverage import Counts
 from tfx_encore.components.cache_warmer.plan import Plan
-from tfx_encore.components.cache_warmer.reading import (
-    Damage,
-    check_damage,
-    read_json,
-    write_json,
-)
+from tfx_encore.components.cache_warmer.reading import Damage, check_damage
 from tfx_encore.components.cache_warmer.window import Window
+from tfx_encore.components.shared_files import buckets_for, read_json, sizes_of, write_json
 from tfx_encore.schemas.errors import DataError
 from tfx_encore.schemas.warmup_policy import WarmupPolicy
+
+BUCKET_BYTES = 24 << 20  # of sources for each bucket of rows
+_MAX_BUCKETS = 1000
 
 
 def count(
@@ -30,32 +29,49 @@ def count(
     Raises:
         DataError: a damaged file, or not one usable row.
     """
+    buckets = buckets_for(
+        sum(sizes_of([source.path for source in window.sources])), BUCKET_BYTES, _MAX_BUCKETS
+    )
     rows = counting.CountRows(
-        plan.specs, plan.output_filter, policy.timestamp_feature, window.held_after
+        plan.specs,
+        plan.output_filter,
+        policy.timestamp_feature,
+        window.held_after,
+        buckets=buckets,
+        folder=tmp,
+    )
+    best = counting.Head(policy.max_entries, policy.max_bytes)
+    merge = counting.MergeBucket(
+        plan.fingerprint,
+        policy.signatures,
+        plan.output_filter,
+        best,
+        folder=None if plan.transform is None else tmp,
     )
     with make_pipeline() as pipeline:
         found = (
             pipeline
-            | "Sources" >> beam.Create(list(window.sources))
+            | "Sources" >> beam.Create(list(enumerate(window.sources)))
             | "Spread" >> beam.Reshuffle()
             | "Rows" >> beam.ParDo(rows).with_outputs(counting.TALLY, counting.FILES, main="rows")
         )
-        distinct = found.rows | "Merge" >> beam.CombinePerKey(counting.merge_seen)
-        head = _head(distinct, plan, policy)
+        merged = (
+            found.rows
+            | "Meet" >> beam.GroupByKey()
+            | "Merge"
+            >> beam.ParDo(merge).with_outputs(counting.TOTALS, counting.DISTINCT, main="head")
+        )
+        head = merged.head | "Head" >> beam.CombineGlobally(best)
         _ = (
             head
             | "Save head" >> beam.Map(head_file.write_chunks, tmp, policy.batch_size)
             | "Save chunks" >> beam.Map(write_json, f"{tmp}/chunks.json")
         )
-        save_sums(distinct | "Of a row" >> beam.Map(counting.totals_of), f"{tmp}/totals.json")
+        save_sums(merged[counting.TOTALS], f"{tmp}/totals.json")
         save_sums(found[counting.TALLY], f"{tmp}/tally.json")
-        _ = (
-            found[counting.FILES]
-            | "Files" >> beam.combiners.ToList()
-            | "Save files" >> beam.Map(write_json, f"{tmp}/files.json")
-        )
+        save_list(found[counting.FILES], f"{tmp}/files.json")
         if plan.transform is not None:
-            _transform(distinct, head, plan, policy, tmp)
+            _transform(merged[counting.DISTINCT], head, plan, policy, tmp, buckets)
     _check_files(read_json(f"{tmp}/files.json"), policy, window)
     return read_json(f"{tmp}/chunks.json"), _counts(plan, window, tmp)
 
@@ -70,13 +86,19 @@ def save_sums(dictionaries: Any, path: str) -> None:
     )
 
 
-def _head(distinct: Any, plan: Plan, policy: WarmupPolicy) -> Any:
-    keys = counting.ToHeadRow(plan.fingerprint, policy.signatures, plan.output_filter)
-    best = counting.Head(policy.max_entries, policy.max_bytes)
-    return distinct | "Keys" >> beam.ParDo(keys) | "Head" >> beam.CombineGlobally(best)
+def save_list(values: Any, path: str) -> None:
+    """Saves values that are few: one for each file, or for each row of the head."""
+    name = path.rpartition("/")[2]
+    _ = (
+        values
+        | f"List {name}" >> beam.combiners.ToList()
+        | f"Save {name}" >> beam.Map(write_json, path)
+    )
 
 
-def _transform(distinct: Any, head: Any, plan: Plan, policy: WarmupPolicy, tmp: str) -> None:
+def _transform(  # noqa: PLR0917 - two collections and what is known of them
+    distinct: Any, head: Any, plan: Plan, policy: WarmupPolicy, tmp: str, buckets: int
+) -> None:
     assert plan.transform is not None
     keys = transformed.TransformKeys(
         path=plan.path,
@@ -86,17 +108,20 @@ def _transform(distinct: Any, head: Any, plan: Plan, policy: WarmupPolicy, tmp: 
         signature=policy.signature,
         output_filter=plan.output_filter,
         batch_size=policy.batch_size,
+        buckets=buckets,
+        folder=tmp,
     )
     places = head | "Places" >> beam.Map(transformed.places_of)
     groups = (
         distinct
-        | "Of the first signature" >> beam.Filter(lambda item: item[0][0] == 0)
-        | "Batches"
-        >> beam.BatchElements(min_batch_size=policy.batch_size, max_batch_size=policy.batch_size)
+        | "Spread packs" >> beam.Reshuffle()
         | "Transform" >> beam.ParDo(keys, beam.pvalue.AsSingleton(places))
-        | "Merge transformed" >> beam.CombinePerKey(transformed.merge_groups)
+        | "Meet transformed" >> beam.GroupByKey()
+        | "Merge transformed"
+        >> beam.ParDo(transformed.MergeGroups()).with_outputs(transformed.DISTINCT, main="held")
     )
-    transformed.save_groups(groups, f"{tmp}/transformed")
+    save_sums(groups[transformed.DISTINCT], f"{tmp}/transformed-distinct.json")
+    save_list(groups.held, f"{tmp}/transformed-held.json")
 
 
 def _check_files(files: list[dict[str, Any]], policy: WarmupPolicy, window: Window) -> None:
@@ -132,7 +157,11 @@ def _counts(plan: Plan, window: Window, tmp: str) -> Counts:
         what,
         window.text,
         totals,
-        distinct_transformed=read_json(f"{tmp}/transformed-distinct.json"),
-        transformed=read_json(f"{tmp}/transformed-held.json"),
+        distinct_transformed=read_json(f"{tmp}/transformed-distinct.json")["distinct"],
+        transformed=sorted(read_json(f"{tmp}/transformed-held.json"), key=_places),
         transformed_only=plan.readings[0].transformed_only,
     )
+
+
+def _places(group: Any) -> Any:
+    return group[1]

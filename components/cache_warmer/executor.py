@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_executor
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from tfx_encore.components.cache_warmer.inference import load_model
 from tfx_encore.components.cache_warmer.reading import SourceFile, list_files
 from tfx_encore.components.cache_warmer.warm import Warmed, warm
+from tfx_encore.components.shared_files import scratch_folder
 from tfx_encore.metadata.releases import ReleaseDirectory
 from tfx_encore.schemas.errors import ConfigError
 from tfx_encore.schemas.serial import from_json
@@ -46,17 +44,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         sources = find_sources(input_dict["examples"], exec_properties.get("request_log"), policy)
         snapshot = artifact_utils.get_single_instance(output_dict["snapshot"])
         coverage = artifact_utils.get_single_instance(output_dict["coverage"])
-        with _tmp_folder(self._tmp_root()) as tmp:
-            warmed = warm(
-                self._make_beam_pipeline,
-                path,
-                sources,
-                policy,
-                tmp=tmp,
-                snapshot_dir=snapshot.uri,
-                coverage_dir=coverage.uri,
-                generation=generation,
-            )
+        try:
+            with scratch_folder(self._tmp_root(), "cache-warmer") as tmp:
+                warmed = warm(
+                    self._make_beam_pipeline,
+                    path,
+                    sources,
+                    policy,
+                    tmp=tmp,
+                    snapshot_dir=snapshot.uri,
+                    coverage_dir=coverage.uri,
+                    generation=generation,
+                )
+        finally:
+            load_model.cache_clear()
         describe_outputs(warmed, snapshot, coverage)
 
     def _tmp_root(self) -> str | None:
@@ -125,15 +126,3 @@ def describe_outputs(warmed: Warmed, snapshot: types.Artifact, coverage: types.A
     snapshot.set_int_custom_property("bytes", warmed.snapshot.bytes)
     coverage.set_float_custom_property("hit_rate", warmed.coverage.hit_rate)
     coverage.set_string_custom_property("window", warmed.coverage.window)
-
-
-@contextlib.contextmanager
-def _tmp_folder(root: str | None) -> Iterator[str]:
-    """Gives a folder of its own and removes it, and the loaded model, afterwards."""
-    tmp = f"{root}/cache-warmer" if root else tempfile.mkdtemp(prefix="cache-warmer-")
-    fileio.makedirs(tmp)
-    try:
-        yield tmp
-    finally:
-        fileio.rmtree(tmp)
-        load_model.cache_clear()

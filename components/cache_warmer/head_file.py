@@ -16,6 +16,7 @@ from tfx.dsl.io import fileio
 
 from tfx_encore.cache.snapshot_block import cut, ends_of
 from tfx_encore.components.cache_warmer.head import HeadRow
+from tfx_encore.components.shared_files import whole_file
 
 _HEAD = struct.Struct("<IBII")
 _BATCHES = 16  # batches in a file; files are what Beam deals out
@@ -63,7 +64,7 @@ def write_chunks(rows: Sequence[HeadRow], directory: str, batch_size: int) -> li
         mine = [row for row in rows if row.signature == signature]
         for start in range(0, len(mine), size):
             paths.append(f"{directory}/chunk-{signature}-{start // size:06d}.bin")
-            with fileio.open(paths[-1], "wb") as file:
+            with whole_file(paths[-1], directory) as file:
                 for at in range(start, min(start + size, len(mine)), batch_size):
                     file.write(_batch_bytes(_batch(mine[at : at + batch_size])))
     return paths

@@ -12,7 +12,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
-from tfx.dsl.io import fileio
 
 from tfx_encore.cache.answers import encode_bodies
 from tfx_encore.cache.row_spec import SignatureSpec
@@ -20,7 +19,7 @@ from tfx_encore.cache.rows import decode_row
 from tfx_encore.cache.snapshot_block import Block, block_of
 from tfx_encore.cache.tf_predict import input_tensors
 from tfx_encore.components.cache_warmer.head_file import Batch, read_batches
-from tfx_encore.components.cache_warmer.reading import write_json
+from tfx_encore.components.shared_files import whole_file, write_json
 from tfx_encore.schemas.errors import DataError, ModelError
 
 # The model runs outside of Python's lock: while one batch is computed another is read or encoded.
@@ -150,7 +149,11 @@ class AnswerChunks(beam.DoFn):
     def process(self, chunk: str) -> None:
         """Writes `<chunk>.blocks` and `<chunk>.json`; doing it twice changes nothing."""
         told = Told()
-        with fileio.open(f"{chunk}.blocks", "wb") as file, ThreadPoolExecutor(_THREADS) as pool:
+        scratch = chunk.rpartition("/")[0]
+        with (
+            whole_file(f"{chunk}.blocks", scratch) as file,
+            ThreadPoolExecutor(_THREADS) as pool,
+        ):
             for frame, of_batch in pool.map(self._frame, read_batches(chunk)):
                 file.write(frame)
                 told = told.plus(of_batch)

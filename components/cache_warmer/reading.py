@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -238,18 +237,6 @@ def check_damage(damages: Sequence[Damage], total_bytes: int, tolerated: float) 
             f"(now {tolerated:g})"
         )
     return told
-
-
-def write_json(value: Any, path: str) -> None:
-    """Writes a small result for the executor to pick up after the pipeline has run."""
-    with fileio.open(path, "w") as file:
-        file.write(json.dumps(value))
-
-
-def read_json(path: str) -> Any:
-    """Reads what `write_json` wrote."""
-    with fileio.open(path, "r") as file:
-        return json.loads(file.read())
 
 
 def _records(path: str, packed: bool) -> Iterator[bytes]:

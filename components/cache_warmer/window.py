@@ -10,12 +10,12 @@ from typing import Any
 import apache_beam as beam
 
 from tfx_encore.cache.row_spec import SignatureSpec
-from tfx_encore.components.cache_warmer.counting import ScanSource
-from tfx_encore.components.cache_warmer.reading import SourceFile, read_json, write_json
+from tfx_encore.components.cache_warmer import times
+from tfx_encore.components.cache_warmer.counting import TIMES, ScanSource
+from tfx_encore.components.cache_warmer.reading import SourceFile
+from tfx_encore.components.shared_files import read_json, write_json
 from tfx_encore.schemas.errors import ConfigError, DataError
 from tfx_encore.schemas.warmup_policy import WarmupPolicy
-
-_QUANTILES = 1001
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,15 @@ def decide_window(
     """
     share = f"latest {policy.held_out_fraction:.0%}"
     if policy.timestamp_feature:
-        found = _scan(make_pipeline, sources, specs, policy.timestamp_feature, tmp)
-        cut = _quantile(found["quantiles"], 1 - policy.held_out_fraction, policy.timestamp_feature)
+        cut = _scan(make_pipeline, sources, specs, policy, tmp)["cut"]
+        if cut is None:
+            raise DataError(
+                f"no row has the timestamp feature {policy.timestamp_feature!r}; check its name"
+            )
         text = f"{share} by {policy.timestamp_feature} (after {cut:.15g})"
         return Window(tuple(sources), cut, text)
     if any(source.is_log for source in sources):
-        found = _scan(make_pipeline, sources, specs, None, tmp)
+        found = _scan(make_pipeline, sources, specs, policy, tmp)
         held = _cut_by_order(sources, found["files"], policy.held_out_fraction)
         return Window(held, None, f"{share} of the request log, in file order")
     if len({source.held_out for source in sources}) < 2:
@@ -69,17 +72,17 @@ def _scan(
     make_pipeline: Callable[[], Any],
     sources: Sequence[SourceFile],
     specs: Sequence[SignatureSpec],
-    timestamp_feature: str | None,
+    policy: WarmupPolicy,
     tmp: str,
 ) -> dict[str, Any]:
-    """One pass for the number of records in each file, or the quantiles of the times."""
+    """One pass for the number of records in each file, and the time of the cut."""
+    scan = ScanSource(specs, policy.timestamp_feature)
     with make_pipeline() as pipeline:
         found = (
             pipeline
-            | "Sources" >> beam.Create(list(sources))
+            | "Sources" >> beam.Create(list(enumerate(sources)))
             | "Spread" >> beam.Reshuffle()
-            | "Scan"
-            >> beam.ParDo(ScanSource(specs, timestamp_feature)).with_outputs("times", main="files")
+            | "Scan" >> beam.ParDo(scan).with_outputs(TIMES, main="files")
         )
         _ = (
             found.files
@@ -87,20 +90,12 @@ def _scan(
             | "Save files" >> beam.Map(write_json, f"{tmp}/scan.json")
         )
         _ = (
-            found.times
-            | "Quantiles" >> beam.ApproximateQuantiles.Globally(num_quantiles=_QUANTILES)
-            | "Save quantiles" >> beam.Map(write_json, f"{tmp}/quantiles.json")
+            found[TIMES]
+            | "Sample" >> beam.CombineGlobally(times.Sample())
+            | "Cut" >> beam.Map(times.time_at, 1 - policy.held_out_fraction)
+            | "Save cut" >> beam.Map(write_json, f"{tmp}/cut.json")
         )
-    return {
-        "files": read_json(f"{tmp}/scan.json"),
-        "quantiles": read_json(f"{tmp}/quantiles.json"),
-    }
-
-
-def _quantile(quantiles: Sequence[float], share: float, feature: str) -> float:
-    if not quantiles:
-        raise DataError(f"no row has the timestamp feature {feature!r}; check its name")
-    return float(quantiles[round(share * (len(quantiles) - 1))])
+    return {"files": read_json(f"{tmp}/scan.json"), "cut": read_json(f"{tmp}/cut.json")}
 
 
 def _cut_by_order(

@@ -32,12 +32,16 @@ from tfx_encore.components.logged_evaluator.tally import (
     add_tallies,
     night_slices,
 )
+from tfx_encore.components.packing import Packed, unpack, write_packs
+from tfx_encore.components.shared_files import buckets_for, sizes_of, whole_file
 from tfx_encore.monitoring.slice_discovery import Cuts, PairCounts
 from tfx_encore.schemas.evaluation_policy import EvaluationPolicy
 from tfx_encore.schemas.serial import to_json
 
 SLICES_FILE, PAIRS_FILE = "slices.json", "pairs.json"
 _SAMPLE, _DISTINCT = "sample", "distinct"
+BUCKET_BYTES = 8 << 20  # of Examples, unpacked, for each bucket of distinct rows
+_MAX_BUCKETS = 1000
 _FLUSH_AT = 100_000  # distinct rows that a worker holds before they go on
 
 
@@ -74,19 +78,30 @@ class Plan:
         return self.recompute_rows if self.model and self.fingerprint else 0
 
 
-def count(make_pipeline: Callable[[], Any], plan: Plan, files: Sequence[str], folder: str) -> None:
+def count(
+    make_pipeline: Callable[[], Any], plan: Plan, files: Sequence[str], folder: str, tmp: str
+) -> None:
     """Counts the rows of the files and writes `slices.json` and `pairs.json`.
+
+    Args:
+        make_pipeline: makes the Beam pipeline; used as a context.
+        plan: what is counted.
+        files: of Examples.
+        folder: where the two files go.
+        tmp: folder that every worker reaches; the caller removes it.
 
     Raises:
         DataError: a file cannot be read.
         ModelError: the model cannot answer the sample.
     """
+    buckets = buckets_for(sum(sizes_of(files)), BUCKET_BYTES, _MAX_BUCKETS)
+    work = CountFile(plan, buckets, tmp)
     with make_pipeline() as pipeline:
         counted = (
             pipeline
-            | "Files" >> beam.Create(list(files))
+            | "Files" >> beam.Create(list(enumerate(files)))
             | "Spread" >> beam.Reshuffle()
-            | "Count" >> beam.ParDo(CountFile(plan)).with_outputs(_SAMPLE, _DISTINCT, main="tally")
+            | "Count" >> beam.ParDo(work).with_outputs(_SAMPLE, _DISTINCT, main="tally")
         )
         tally = counted.tally | "Sum" >> beam.CombineGlobally(add_tallies)
         smallest = functools.partial(merge_samples, size=plan.sampled)
@@ -98,14 +113,22 @@ def count(make_pipeline: Callable[[], Any], plan: Plan, files: Sequence[str], fo
         day = (
             counted[_DISTINCT]
             | "Together" >> beam.GroupByKey()
-            | "Merge" >> beam.MapTuple(lambda _, parts: _of_bucket(parts, plan))
+            | "Merge" >> beam.Map(_of_bucket, plan)
         )
-        squares = day | beam.Map(_first) | "Sum squares" >> beam.CombineGlobally(add_squares)
+        squares = (
+            day
+            | "Their squares" >> beam.Map(_first)
+            | "Sum squares" >> beam.CombineGlobally(add_squares)
+        )
         sum_pairs = functools.partial(add_pairs, cuts=plan.cuts)
-        pairs = day | beam.Map(_second) | "Sum pairs" >> beam.CombineGlobally(sum_pairs)
+        pairs = (
+            day
+            | "Their pairs" >> beam.Map(_second)
+            | "Sum pairs" >> beam.CombineGlobally(sum_pairs)
+        )
         _ = (
             pipeline
-            | "Once" >> beam.Create([folder])
+            | "Once" >> beam.Create([(folder, tmp)])
             | "Write"
             >> beam.Map(
                 _write,
@@ -119,17 +142,23 @@ def count(make_pipeline: Callable[[], Any], plan: Plan, files: Sequence[str], fo
 
 
 class CountFile(beam.DoFn):
-    """File of examples -> its Tally, the rows drawn, and its distinct rows by bucket.
+    """(number, file of examples) -> its Tally, the rows drawn, its distinct rows packed by bucket.
 
     Args:
         plan: what is counted.
+        buckets: of distinct rows.
+        folder: for the packs.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, buckets: int, folder: str) -> None:
         self._plan = plan
+        self._buckets = buckets
+        self._folder = folder
 
-    def process(self, file: str) -> Iterator[Any]:
+    def process(self, numbered: tuple[int, str]) -> Iterator[Any]:
         """Counts one file, a batch at a time."""
+        number, file = numbered
+        written = 0
         plan, slicer = self._plan, self._plan.slicer()
         threshold = plan.policy.decision_threshold
         counting = Counting(threshold)
@@ -143,17 +172,17 @@ class CountFile(beam.DoFn):
             cells = cells_of(rows.batch, plan.cuts)
             held.append(distinct_rows(rows, members, slicer.keys, cells, threshold))
             if sum(map(len, held)) >= _FLUSH_AT:
-                yield from _sent(held)
-                held = []
+                yield from self._sent(held, f"{number:06d}-{written:06d}")
+                held, written = [], written + 1
         if held:
-            yield from _sent(held)
+            yield from self._sent(held, f"{number:06d}-{written:06d}")
         yield TaggedOutput(_SAMPLE, sampling.sample)
         yield counting.tally(slicer.keys)
 
-
-def _sent(held: list[Distinct]) -> Iterator[Any]:
-    for numbered in merged(held).split():
-        yield TaggedOutput(_DISTINCT, numbered)
+    def _sent(self, held: list[Distinct], name: str) -> Iterator[Any]:
+        parts = {bucket: rows.columns() for bucket, rows in merged(held).split(self._buckets)}
+        for numbered in write_packs(_DISTINCT, f"{self._folder}/{_DISTINCT}-{name}.pack", parts):
+            yield TaggedOutput(_DISTINCT, numbered)
 
 
 def _repeat(sample: Sample, plan: Plan) -> Repeated:
@@ -163,8 +192,8 @@ def _repeat(sample: Sample, plan: Plan) -> Repeated:
     return repeat(share_out(sample, plan.recompute_rows), again, plan.slicer())
 
 
-def _of_bucket(parts: Iterable[Distinct], plan: Plan) -> tuple[Squares, PairCounts]:
-    rows = merged(list(parts))
+def _of_bucket(bucket: tuple[int, Iterable[Packed]], plan: Plan) -> tuple[Squares, PairCounts]:
+    rows = merged([Distinct.of_columns(unpack(packed)) for packed in bucket[1]])
     return squares_of(rows), pairs_of(rows, plan.cuts, plan.fingerprint)
 
 
@@ -177,10 +206,16 @@ def _second(pair: tuple[Squares, PairCounts]) -> PairCounts:
 
 
 def _write(  # noqa: PLR0917 - Beam gives side inputs by position
-    folder: str, plan: Plan, tally: Tally, squares: Squares, repeated: Repeated, pairs: PairCounts
+    folders: tuple[str, str],
+    plan: Plan,
+    tally: Tally,
+    squares: Squares,
+    repeated: Repeated,
+    pairs: PairCounts,
 ) -> None:
+    folder, tmp = folders
     slices = night_slices(plan.policy.decision_threshold, tally, squares, repeated)
     fileio.makedirs(folder)
     for name, text in ((SLICES_FILE, to_json(slices)), (PAIRS_FILE, to_json(pairs))):
-        with fileio.open(f"{folder}/{name}", "wb") as file:
+        with whole_file(f"{folder}/{name}", tmp) as file:
             file.write(text.encode())

@@ -19,7 +19,6 @@ from tfx_encore.components.logged_evaluator.tally import Squares, add_squares
 from tfx_encore.monitoring.slice_counts import SliceKey
 from tfx_encore.monitoring.slice_discovery import Cuts, FeatureCut, PairCounts, count
 
-BUCKETS = 16
 # Rows with equal keys have equal features, hence the same slices and cells.
 
 
@@ -50,11 +49,29 @@ class Distinct:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def split(self) -> Iterator[tuple[int, Distinct]]:
+    def split(self, buckets: int) -> Iterator[tuple[int, Distinct]]:
         """The rows of each bucket of keys."""
-        bucket = (self.keys % np.uint64(BUCKETS)).astype(np.int64)
+        bucket = (self.keys % np.uint64(buckets)).astype(np.int64)
         for number in np.unique(bucket).tolist():
             yield number, _chosen(self, bucket == number)
+
+    def columns(self) -> tuple[Any, ...]:
+        """All of it as tuples of texts and bytes, fit to be packed; `of_columns` reads them."""
+        return tuple(
+            (value.dtype.str, value.shape, np.ascontiguousarray(value).tobytes())
+            if isinstance(value, np.ndarray)
+            else (None, None, value)
+            for value in vars(self).values()
+        )
+
+    @classmethod
+    def of_columns(cls, columns: Sequence[tuple[Any, Any, Any]]) -> Distinct:
+        """What `columns` was made of."""
+        values: list[Any] = [
+            value if kind is None else np.frombuffer(value, kind).reshape(shape)
+            for kind, shape, value in columns
+        ]
+        return cls(*values)
 
 
 def distinct_rows(

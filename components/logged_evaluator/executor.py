@@ -12,6 +12,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from tfx_encore.components.logged_evaluator.count_pipeline import SLICES_FILE, Plan, count
+from tfx_encore.components.shared_files import scratch_folder
 from tfx_encore.metadata.fingerprint import fingerprint_saved_model
 from tfx_encore.monitoring.night_slices import NightSlices
 from tfx_encore.monitoring.slice_discovery import Cuts, cuts_from_statistics
@@ -46,7 +47,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         plan = _plan(input_dict, exec_properties)
         output = artifact_utils.get_single_instance(output_dict[STATISTICS])
-        count(self._make_beam_pipeline, plan, _files(input_dict[EXAMPLES]), output.uri)
+        files = _files(input_dict[EXAMPLES])
+        tmp_root = self._get_tmp_dir() if self._context else None
+        with scratch_folder(tmp_root, "logged-evaluator") as tmp:
+            count(self._make_beam_pipeline, plan, files, output.uri, tmp)
         _describe(output, exec_properties[MODEL_NAME], exec_properties[DATE])
 
 

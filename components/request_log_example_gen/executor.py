@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -23,6 +21,7 @@ from tfx.utils import io_utils
 from tfx_encore.components.request_log_example_gen.labels import LabelKeys
 from tfx_encore.components.request_log_example_gen.messages import Wanted
 from tfx_encore.components.request_log_example_gen.night_examples import Night, make_examples
+from tfx_encore.components.shared_files import scratch_folder
 from tfx_encore.schemas.errors import DataError
 from tfx_encore.schemas.nights import SPLIT, LogReport
 from tfx_encore.schemas.serial import from_json, to_json
@@ -59,7 +58,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES])
         report = artifact_utils.get_single_instance(output_dict[LOG_REPORT])
         describe_examples(examples, night.date)
-        with _tmp_folder(self._get_tmp_dir() if self._context else None) as tmp:
+        with scratch_folder(self._get_tmp_dir() if self._context else None, "request-log") as tmp:
             split = artifact_utils.get_split_uri([examples], SPLIT)
             found = make_examples(self._make_beam_pipeline, night, split, report.uri, tmp)
         write_report(found, report, night)
@@ -146,14 +145,3 @@ def read_log_report(uri: str) -> LogReport:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}; run the night again") from error
     return from_json(LogReport, content, source=path)
-
-
-@contextlib.contextmanager
-def _tmp_folder(root: str | None) -> Iterator[str]:
-    """Gives a folder of its own and removes it afterwards."""
-    tmp = f"{root}/request-log" if root else tempfile.mkdtemp(prefix="request-log-")
-    fileio.makedirs(tmp)
-    try:
-        yield tmp
-    finally:
-        fileio.rmtree(tmp)

@@ -8,8 +8,8 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
-from tfx.dsl.io import fileio
 
+from tfx_encore.components.packing import Batches, Packed, unpack
 from tfx_encore.components.request_log_example_gen.example_bytes import example, float_entry
 from tfx_encore.components.request_log_example_gen.labels import (
     BadLabel,
@@ -17,23 +17,19 @@ from tfx_encore.components.request_log_example_gen.labels import (
     read_labels,
 )
 from tfx_encore.components.request_log_example_gen.log_file import frame
-from tfx_encore.components.request_log_example_gen.packing import (
-    LABELS,
-    ROWS,
-    Batches,
-    Packed,
-    unpack,
-)
 from tfx_encore.components.request_log_example_gen.reading_stage import (
     NOTES,
+    ROWS,
     TALLY,
     Layout,
 )
 from tfx_encore.components.request_log_example_gen.sources import short_name
 from tfx_encore.components.request_log_example_gen.tallies import Tally, count
+from tfx_encore.components.shared_files import whole_file
 from tfx_encore.schemas.nights import LABEL
 
 BAD = "bad"  # kind of notes
+LABELS = "labels"  # kind of packs
 _MAX_BAD = 20  # of a file, that are told one by one
 _CHUNK = 1 << 20
 _LABELS = (float_entry(LABEL, 0.0), float_entry(LABEL, 1.0))
@@ -98,10 +94,9 @@ class WriteBucket(beam.DoFn):
         rows, labels = _unpacked(packs, tally)
         name = f"data_tfrecord-{bucket:05d}-of-{layout.buckets:05d}.gz"
         used: set[bytes] = set()
-        with fileio.open(f"{layout.working}/{name}", "wb") as file:
+        with whole_file(f"{layout.examples}/{name}", layout.working) as file:
             for data in _packed(_examples(rows, labels, used, tally)):
                 file.write(data)
-        fileio.rename(f"{layout.working}/{name}", f"{layout.examples}/{name}", overwrite=True)
         count(tally, "labels_unmatched", by=len(labels) - len(used))
         yield TALLY, tally
 

@@ -15,18 +15,20 @@ from tfx_encore.components.request_log_example_gen import joining_stage, reading
 from tfx_encore.components.request_log_example_gen.labels import LabelKeys
 from tfx_encore.components.request_log_example_gen.messages import Wanted
 from tfx_encore.components.request_log_example_gen.reading_stage import Layout, LogPart, parts_of
-from tfx_encore.components.request_log_example_gen.tallies import Tally, add, report_of
-from tfx_encore.schemas.errors import DataError
+from tfx_encore.components.request_log_example_gen.tallies import add, report_of
+from tfx_encore.components.shared_files import buckets_for, read_json, sizes_of, write_json
 from tfx_encore.schemas.nights import LogReport
 
 BUCKET_BYTES = 48 << 20  # of log for each bucket, hence for each file of Examples
 PART_BYTES = 64 << 20  # of log that a worker reads at a time
 _MAX_BUCKETS = 1000
-_GZIP_RATIO = 5
 _BUCKETS_A_PART = 8
 SET_ASIDE = "set_aside"
 INDEX = "index.json"
 _NOTES = "notes.json"
+_MAX_LINES = 10_000  # of lost stretches, and of bad labels, that are told one by one
+
+Notes = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,17 @@ def make_examples(
     Raises:
         DataError: a file that cannot be opened, or labels without their columns.
     """
-    sizes = [_size(path) for path in night.files]
-    buckets = min(max(-(-sum(sizes) // BUCKET_BYTES), 1), _MAX_BUCKETS)
+    sizes = sizes_of(night.files)
+    buckets = buckets_for(sum(sizes), BUCKET_BYTES, _MAX_BUCKETS)
     aside = f"{report}/{SET_ASIDE}"
     layout = Layout(buckets, -(-buckets // _BUCKETS_A_PART), examples, aside, tmp)
     for folder in (examples, aside, tmp):
         fileio.makedirs(folder)
     with make_pipeline() as pipeline:
         _build(pipeline, night, parts_of(night.files, sizes, PART_BYTES), layout)
-    notes = _read(f"{tmp}/{_NOTES}")
+    notes = read_json(f"{tmp}/{_NOTES}")
     _write_index(notes[reading_stage.LOST], aside)
-    told = [line for *_, line in sorted(notes[joining_stage.BAD])]
+    told = [line for *_, line in notes[joining_stage.BAD]]
     return report_of(notes[reading_stage.TALLY], len(night.files), told)
 
 
@@ -124,46 +126,60 @@ def _build(pipeline: Any, night: Night, log_parts: Sequence[LogPart], layout: La
     _ = (
         (log[reading_stage.NOTES], labels[reading_stage.NOTES], written, squares)
         | "Notes" >> beam.Flatten()
-        | "In one place" >> beam.Map(lambda note: (0, note))
-        | "All notes" >> beam.GroupByKey()
-        | "Save notes" >> beam.Map(_save_notes, f"{layout.working}/{_NOTES}")
+        | "All notes" >> beam.CombineGlobally(AddNotes())
+        | "Save notes" >> beam.Map(write_json, f"{layout.working}/{_NOTES}")
     )
 
 
-def _save_notes(grouped: tuple[int, Iterable[tuple[str, Any]]], path: str) -> None:
-    """Adds the tallies up and writes all notes for the executor to pick up."""
-    total: Tally = {}
-    listed: dict[str, list[Any]] = {reading_stage.LOST: [], joining_stage.BAD: []}
-    for kind, note in grouped[1]:
+class AddNotes(beam.CombineFn):
+    """Adds tallies up; of what is told line by line, the first lines stay.
+
+    The accumulator, kind -> tally or lines, is what comes out, and may be changed.
+    """
+
+    def create_accumulator(self) -> Notes:
+        """Nothing yet."""
+        return {reading_stage.TALLY: {}, reading_stage.LOST: [], joining_stage.BAD: []}
+
+    def add_input(self, accumulator: Notes, element: tuple[str, Any]) -> Notes:
+        """Adds a note."""
+        kind, note = element
         if kind == reading_stage.TALLY:
-            add(total, note)
+            add(accumulator[kind], note)
         else:
-            listed[kind].append(note)
-    with fileio.open(path, "w") as file:
-        file.write(json.dumps({reading_stage.TALLY: total, **listed}))
+            accumulator[kind].append(note)
+            if len(accumulator[kind]) >= 2 * _MAX_LINES:
+                accumulator[kind] = _first(accumulator[kind])
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[Notes]) -> Notes:
+        """Adds all up."""
+        merged = self.create_accumulator()
+        for accumulator in accumulators:
+            add(merged[reading_stage.TALLY], accumulator[reading_stage.TALLY])
+            for kind in (reading_stage.LOST, joining_stage.BAD):
+                merged[kind] = _first([*merged[kind], *accumulator[kind]])
+        return merged
+
+    def extract_output(self, accumulator: Notes) -> Notes:
+        """The sums, and the first lines in order."""
+        for kind in (reading_stage.LOST, joining_stage.BAD):
+            accumulator[kind] = _first(accumulator[kind])
+        return accumulator
+
+
+def _first(lines: list[Any]) -> list[Any]:
+    return sorted(lines, key=_place)[:_MAX_LINES]
+
+
+def _place(line: Any) -> Any:
+    """Lost stretches in order of file and offset, bad labels in order of file and line."""
+    return (line["file"], line["offset"]) if isinstance(line, dict) else line
 
 
 def _write_index(lost: list[dict[str, Any]], aside: str) -> None:
     if not lost:
         fileio.rmtree(aside)
         return
-    lost.sort(key=lambda line: (line["file"], line["offset"]))
     with fileio.open(f"{aside}/{INDEX}", "w") as file:
         file.write(json.dumps(lost, indent=1, sort_keys=True) + "\n")
-
-
-def _read(path: str) -> Any:
-    with fileio.open(path, "r") as file:
-        return json.loads(file.read())
-
-
-def _size(path: str) -> int:
-    try:
-        with fileio.open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0, 2)
-            return int(file.tell()) * (_GZIP_RATIO if packed else 1)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error}; the request log may be older than its retention"
-        ) from error

@@ -11,8 +11,8 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import TaggedOutput
-from tfx.dsl.io import fileio
 
+from tfx_encore.components.packing import Batches
 from tfx_encore.components.request_log_example_gen.example_bytes import (
     bytes_entry,
     float_entry,
@@ -22,7 +22,6 @@ from tfx_encore.components.request_log_example_gen.example_bytes import (
 from tfx_encore.components.request_log_example_gen.labels import LabelKeys, place_of
 from tfx_encore.components.request_log_example_gen.log_file import LogFile, Lost
 from tfx_encore.components.request_log_example_gen.messages import NotALogError, Wanted
-from tfx_encore.components.request_log_example_gen.packing import ROWS, Batches
 from tfx_encore.components.request_log_example_gen.records import Answered, Failed, RecordReader
 from tfx_encore.components.request_log_example_gen.sources import short_name
 from tfx_encore.components.request_log_example_gen.tallies import (
@@ -31,9 +30,11 @@ from tfx_encore.components.request_log_example_gen.tallies import (
     count,
     count_request,
 )
+from tfx_encore.components.shared_files import whole_file
 from tfx_encore.schemas import nights
 
 NOTES, PRINTS = "notes", "prints"
+ROWS = "rows"  # kind of packs
 TALLY, LOST = "tally", "lost"  # kinds of notes
 _MAX_ASIDE = 1000  # stretches of a file that are set aside
 _MAX_ASIDE_BYTES = 64 << 20
@@ -104,7 +105,7 @@ class ReadLog(beam.DoFn):
         tally: Tally = {}
         for number, path in part.files:
             name = short_name(path)
-            aside = _Aside(self._layout.aside, number, path)
+            aside = _Aside(self._layout, number, path)
             for position, record in enumerate(file := LogFile(path)):
                 if isinstance(record, Lost):
                     aside.keep(record)
@@ -203,8 +204,8 @@ class _Prints:
 class _Aside:
     """Sets the unreadable stretches of a file aside."""
 
-    def __init__(self, folder: str, number: int, path: str) -> None:
-        self._folder = folder
+    def __init__(self, layout: Layout, number: int, path: str) -> None:
+        self._layout = layout
         self._number = number
         self._path = path
         self._index: list[dict[str, Any]] = []
@@ -219,7 +220,7 @@ class _Aside:
         name = ""
         if lost.kept and self._bytes < _MAX_ASIDE_BYTES:
             name = f"{self._number:05d}-{lost.offset:015d}.bin"
-            with fileio.open(f"{self._folder}/{name}", "wb") as file:
+            with whole_file(f"{self._layout.aside}/{name}", self._layout.working) as file:
                 file.write(lost.kept)
             self._bytes += len(lost.kept)
         self._index.append(

@@ -46,7 +46,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         found = None
         if snapshot is not None:
             files = json.loads(exec_properties[LOG_FILES])
-            found = measure_coverage(self._make_beam_pipeline, snapshot, files)
+            tmp = self._get_tmp_dir() if self._context else None
+            found = measure_coverage(self._make_beam_pipeline, snapshot, files, tmp)
         report.set_int_custom_property("present", int(found is not None))
         if found is not None:
             io_utils.write_string_file(f"{report.uri}/{COVERAGE_FILE}", to_json(found, indent=2))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+from tfx.dsl.io import fileio
 
-from tfx_encore.cache.keys import KeyMaker
+from tfx_encore.cache.keys import KEY_BYTES, KeyMaker
 from tfx_encore.cache.snapshot import SnapshotMeta, read_blocks, read_meta
-from tfx_encore.components.cache_warmer import counting
 from tfx_encore.components.cache_warmer.count_pipeline import save_sums
-from tfx_encore.components.cache_warmer.reading import SourceFile, read_json
+from tfx_encore.components.cache_warmer.counting import counted
+from tfx_encore.components.cache_warmer.reading import RecordFile, SourceFile, SourceReader
 from tfx_encore.components.cache_warmer.warm import COVERAGE_FILE
+from tfx_encore.components.shared_files import read_json, scratch_folder
 from tfx_encore.metadata.release_layout import COVERAGE
 from tfx_encore.schemas.charts import Coverage
 from tfx_encore.schemas.nights import NightCoverage
@@ -22,7 +23,10 @@ from tfx_encore.schemas.serial import from_json
 
 
 def measure_coverage(
-    make_pipeline: Callable[[], Any], snapshot_dir: Path, log_files: Sequence[str]
+    make_pipeline: Callable[[], Any],
+    snapshot_dir: Path,
+    log_files: Sequence[str],
+    tmp_root: str | None = None,
 ) -> NightCoverage | None:
     """What the snapshot was worth for the rows of a day's request log, by raw row key.
 
@@ -33,6 +37,7 @@ def measure_coverage(
         make_pipeline: gives a Beam pipeline to be run by `with`.
         snapshot_dir: of a cache snapshot.
         log_files: PredictionLog TFRecords.
+        tmp_root: folder that every worker reaches; None where all runs on this machine.
 
     Returns:
         the coverage; None if the log holds no such row.
@@ -41,8 +46,11 @@ def measure_coverage(
         SnapshotError: the snapshot is damaged.
     """
     meta = read_meta(str(snapshot_dir))
-    keys = frozenset(key for block in read_blocks(str(snapshot_dir)) for key in block.key_list())
-    totals = _count(make_pipeline, meta, keys, log_files) if log_files else {}
+    totals: dict[str, int] = {}
+    if log_files:
+        keys = (block.keys for block in read_blocks(str(snapshot_dir)))
+        with scratch_folder(tmp_root, "night-coverage") as tmp:
+            totals = _count(make_pipeline, meta, keys, log_files, tmp)
     if not totals.get("rows"):
         return None
     return NightCoverage(
@@ -65,44 +73,56 @@ def expected_coverage(snapshot_dir: Path) -> float | None:
     return None
 
 
-class _Covered(beam.DoFn):
-    """Distinct row -> how often it came, and how often of that the snapshot had its answer."""
+class CoveredRows(beam.DoFn):
+    """File -> how many rows it has, and of how many the snapshot has the answer.
 
-    def __init__(self, meta: SnapshotMeta, keys: frozenset[bytes]) -> None:
+    Args:
+        meta: of the snapshot.
+        keys_file: the keys of its answers, one after the other; every worker reaches it.
+    """
+
+    def __init__(self, meta: SnapshotMeta, keys_file: str) -> None:
         names = [spec.signature for spec in meta.signatures]
         self._contexts = [(meta.fingerprint, name, meta.output_filter) for name in names]
-        self._keys = keys
-        self._makers: list[KeyMaker] = []
+        self._readers = (meta.signatures, meta.output_filter)
+        self._keys_file = keys_file
 
     def setup(self) -> None:
-        """Hash states do not travel; they are made here."""
+        """Reads the keys; hash states do not travel and are made here."""
         self._makers = [KeyMaker(*context) for context in self._contexts]
+        with fileio.open(self._keys_file, "rb") as file:
+            keys = file.read()
+        self._keys = frozenset(keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES))
 
-    def process(self, element: tuple[tuple[int, bytes], counting.Seen]) -> Iterator[dict[str, int]]:
-        """Yields what the row adds to the totals."""
-        (signature, row), (seen, _, _) = element
-        covered = self._makers[signature].key(row) in self._keys
-        yield {"rows": seen, "covered": seen if covered else 0}
+    def process(self, source: SourceFile) -> Iterator[dict[str, int]]:
+        """Yields what the file adds to the totals."""
+        reader = SourceReader(*self._readers)
+        rows = covered = 0
+        for counts in counted(RecordFile(source.path), reader, source, None, {}):
+            for (signature, row), (seen, _, _) in counts.items():
+                rows += seen
+                if self._makers[signature].key(row) in self._keys:
+                    covered += seen
+        yield {"rows": rows, "covered": covered}
 
 
 def _count(
     make_pipeline: Callable[[], Any],
     meta: SnapshotMeta,
-    keys: frozenset[bytes],
+    keys: Iterable[bytes],
     log_files: Sequence[str],
+    tmp: str,
 ) -> dict[str, int]:
-    rows = counting.CountRows(meta.signatures, meta.output_filter, None, None)
-    sources = [SourceFile(path, is_log=True) for path in log_files]
-    with tempfile.TemporaryDirectory(prefix="night-coverage-") as tmp:
-        with make_pipeline() as pipeline:
-            found = (
-                pipeline
-                | "Sources" >> beam.Create(sources)
-                | "Spread" >> beam.Reshuffle()
-                | "Rows"
-                >> beam.ParDo(rows).with_outputs(counting.TALLY, counting.FILES, main="rows")
-            )
-            covered = found.rows | "Covered" >> beam.ParDo(_Covered(meta, keys))
-            save_sums(covered, f"{tmp}/totals.json")
-        totals: dict[str, int] = read_json(f"{tmp}/totals.json")
-        return totals
+    with fileio.open(f"{tmp}/keys", "wb") as file:
+        for some in keys:
+            file.write(some)
+    with make_pipeline() as pipeline:
+        covered = (
+            pipeline
+            | "Sources" >> beam.Create([SourceFile(path, is_log=True) for path in log_files])
+            | "Spread" >> beam.Reshuffle()
+            | "Covered" >> beam.ParDo(CoveredRows(meta, f"{tmp}/keys"))
+        )
+        save_sums(covered, f"{tmp}/totals.json")
+    totals: dict[str, int] = read_json(f"{tmp}/totals.json")
+    return totals

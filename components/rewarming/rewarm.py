@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,36 +71,24 @@ def rewarm(
     generation = releases.state().sequence
     model, fingerprint = releases.version_path(version), releases.manifest(version).fingerprint
     store = NightSnapshots(releases.path.parent, releases.model, fingerprint)
-    with store.staging() as staged:
-        warmed = _warm(make_pipeline, model, log_files, policy, staged, generation)
+    # Workers read the model and write beside it: one file system, which all of them reach.
+    with store.staging() as staged, store.staging() as tmp:
+        try:
+            warmed = warm(
+                make_pipeline,
+                str(model),
+                [SourceFile(path, is_log=True) for path in log_files],
+                policy,
+                tmp=str(tmp),
+                snapshot_dir=str(staged),
+                coverage_dir=str(staged),
+                generation=generation,
+            )
+        finally:
+            load_model.cache_clear()
         _check(warmed, fingerprint, version)
         path = store.commit(date, staged)
     return Rewarmed(path, warmed.snapshot.entries, warmed.coverage.hit_rate)
-
-
-def _warm(  # noqa: PLR0917 - as `warm`
-    make_pipeline: Callable[[], Any],
-    model: Path,
-    log_files: Sequence[str],
-    policy: WarmupPolicy,
-    staged: Path,
-    generation: int,
-) -> Warmed:
-    tmp = tempfile.mkdtemp(prefix="rewarm-")
-    try:
-        return warm(
-            make_pipeline,
-            str(model),
-            [SourceFile(path, is_log=True) for path in log_files],
-            policy,
-            tmp=tmp,
-            snapshot_dir=str(staged),
-            coverage_dir=str(staged),
-            generation=generation,
-        )
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)
-        load_model.cache_clear()
 
 
 def _check(warmed: Warmed, fingerprint: str, version: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any, Optional
 
 from google.protobuf import json_format
@@ -13,6 +12,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 
+from tfx_encore.components.shared_files import scratch_folder
 from tfx_encore.components.sliced_evaluator.inputs import (
     check_features,
     check_model,
@@ -114,7 +114,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Raises ModelError or DataError if the models' answers or the labels are the cause."""
         counting = policy.model_copy(update={"slices": ((),)})
         config = eval_config(counting, paired=BASELINE_MODEL in inputs, standard=False)
-        with tempfile.TemporaryDirectory() as folder:
+        tmp_root = self._get_tmp_dir() if self._context else None
+        with scratch_folder(tmp_root, "sliced-evaluator") as folder:
             scratch = standard_artifacts.ModelEvaluation()
             scratch.uri = folder
             try:

@@ -21,20 +21,28 @@ _OPTIONAL = "[yellow]-[/]"
 
 @click.command("doctor")
 @project_option
+@click.option(
+    "--runner",
+    metavar="NAME",
+    help="Look at what this Beam runner needs: flink, spark, dataflow, portable, ... Without it, "
+    "at the project's, where that is not in this process.",
+)
 @json_option
 @click.pass_context
-def command(ctx: click.Context, config_file: str, *, as_json: bool) -> None:
+def command(ctx: click.Context, config_file: str, runner: str | None, *, as_json: bool) -> None:
     """Says what is installed, what is missing and how to get it.
 
     Looks at the machine and the packages; inside a project also at its file, data, workspace,
-    metadata store and releases. Ends with 1 if something that is required is missing or wrong.
+    metadata store and releases, and at what its Beam runner needs. Ends with 1 if something that is
+    required is missing or wrong.
 
     \b
     Examples:
       encore doctor
+      encore doctor --runner flink
       encore doctor --json | jq '.checks[] | select(.state != "ok")'
     """
-    diagnosis = diagnose(_project_file(ctx, config_file))
+    diagnosis = diagnose(_project_file(ctx, config_file), runner)
     if as_json:
         checks = [dataclasses.asdict(check) for check in diagnosis.checks]
         print_json({"ok": diagnosis.well, "project": diagnosis.project, "checks": checks})
@@ -53,7 +61,7 @@ def _project_file(ctx: click.Context, config_file: str) -> pathlib.Path | None:
 
 
 def _print(console: Console, diagnosis: Diagnosis) -> None:
-    for area in ("machine", "packages", "project", "programs"):
+    for area in ("machine", "packages", "project", "runner", "programs"):
         checks = [check for check in diagnosis.checks if check.area == area]
         if area == "project" and diagnosis.project is None:
             console.print(
@@ -76,5 +84,5 @@ def _table(checks: list[Check]) -> Table:
     for check in checks:
         mark = _MARKS[check.state] if check.required or check.state == "ok" else _OPTIONAL
         advice = f"\n[yellow]{escape(check.advice)}[/]" if check.advice else ""
-        table.add_row(f"  {mark}", check.name, escape(check.found) + advice)
+        table.add_row(f"  {mark}", escape(check.name), escape(check.found) + advice)
     return table

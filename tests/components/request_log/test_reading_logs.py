@@ -325,7 +325,8 @@ def test_two_runs_write_the_same_bytes(logs, night, tmp_path):
 
 @pytest.mark.slow
 def test_many_buckets_hold_the_same_rows_as_one(logs, night, tmp_path, monkeypatch):
-    from tfx_encore.components.request_log_example_gen import night_examples, packing
+    from tfx_encore.components import packing
+    from tfx_encore.components.request_log_example_gen import night_examples
 
     records = [
         logs.predict_examples([logs.example_of(fare=float(n % 7))] * 2, [0.25, 0.75])

@@ -10,26 +10,29 @@ from __future__ import annotations
 
 import marshal
 import zlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from tfx.dsl.io import fileio
 
-ROWS, LABELS = "rows", "labels"
+from tfx_encore.components.shared_files import whole_file
+
 _CODEC = "lz4"
 _FLUSH_BYTES = 16 << 20  # of all buckets together, in a worker, before they are written
 
 
-class Packed(NamedTuple):
-    """Where the columns of a bucket are.
+@dataclass(frozen=True)
+class Packed:
+    """Where something is packed.
 
     Attributes:
-        kind: ROWS or LABELS.
+        kind: what it is.
         path: the file.
-        offset: byte at which they start.
+        offset: byte at which it starts.
         stored: bytes.
-        size: bytes before they were compressed.
+        size: bytes before it was compressed.
     """
 
     kind: str
@@ -40,18 +43,38 @@ class Packed(NamedTuple):
 
 
 def unpack(packed: Packed) -> Any:
-    """Returns the columns, lists of numbers and bytes."""
+    """Returns what was packed: tuples and lists of numbers, texts and bytes."""
     with fileio.open(packed.path, "rb") as file:
         file.seek(packed.offset)
         data = file.read(packed.stored)
     return marshal.loads(pa.decompress(data, packed.size, _CODEC, asbytes=True))  # noqa: S302 - ours
 
 
-class Batches:
-    """Rows or labels by bucket, written when there are enough.
+def write_packs(kind: str, path: str, by_bucket: Mapping[int, Any]) -> list[tuple[int, Packed]]:
+    """Packs a value for each bucket into one file; returns (bucket, where it is).
 
     Args:
-        kind: ROWS or LABELS.
+        kind: what the values are.
+        path: of the file, in a folder that serves as scratch too; named by what it is made from.
+        by_bucket: bucket -> what `marshal` can write.
+    """
+    found, offset = [], 0
+    with whole_file(path, path.rpartition("/")[0]) as file:
+        for bucket in sorted(by_bucket):
+            # Version 2 looks for no repeated objects.
+            data = marshal.dumps(by_bucket[bucket], 2)
+            stored = pa.compress(data, _CODEC, asbytes=True)
+            file.write(stored)
+            found.append((bucket, Packed(kind, path, offset, len(stored), len(data))))
+            offset += len(stored)
+    return found
+
+
+class Batches:
+    """Rows by bucket, column by column, written when there are enough.
+
+    Args:
+        kind: what the rows are.
         buckets: how many.
         width: columns of each.
         folder: for the files.
@@ -71,7 +94,7 @@ class Batches:
         """Adds a row to the bucket of its key; True if it is time to `flush`.
 
         Args:
-            key: of the join: a row and its label meet in one bucket.
+            key: rows of one key meet in one bucket.
             values: one for each column.
             size: their bytes, about.
         """
@@ -87,17 +110,7 @@ class Batches:
     def flush(self) -> Iterator[tuple[int, Packed]]:
         """Writes all that is held, yields (bucket, where it is), and starts anew."""
         held, self._held, self._bytes = self._held, {}, 0
-        if not held:
-            return
-        path, offset = f"{self._path}-{self._written:06d}.pack", 0
-        self._written += 1
-        found = []
-        with fileio.open(path, "wb") as file:
-            for bucket in sorted(held):
-                # Version 2 looks for no repeated objects.
-                data = marshal.dumps(held.pop(bucket), 2)
-                stored = pa.compress(data, _CODEC, asbytes=True)
-                file.write(stored)
-                found.append((bucket, Packed(self._kind, path, offset, len(stored), len(data))))
-                offset += len(stored)
-        yield from found
+        if held:
+            path = f"{self._path}-{self._written:06d}.pack"
+            self._written += 1
+            yield from write_packs(self._kind, path, held)
