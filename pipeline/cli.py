@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import EntryPoint, entry_points
 from typing import Optional
 
 import click
 
-from tfx_encore.schemas.errors import EncoreError
+from tfx_encore.schemas.errors import ConfigError, EncoreError
 
 # command -> one-line help, shown without loading the command
 COMMANDS = {
@@ -36,25 +37,55 @@ COMMANDS = {
 }
 
 
+# Commands of folders above this one, and of other distributions, are found by this name.
+ENTRY_POINTS = "tfx_encore.commands"
+
+
+def added_commands() -> dict[str, EntryPoint]:
+    """Commands that are installed beside those above: name -> where it is; nothing is loaded."""
+    found = entry_points(group=ENTRY_POINTS)
+    return {point.name: point for point in found if point.name not in COMMANDS}
+
+
 class _LazyGroup(click.Group):
     """Loads a subcommand's module when it is asked for, so that `--help` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(COMMANDS)
+        return [*COMMANDS, *added_commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
         del ctx
         if cmd_name not in COMMANDS:
-            return None
+            point = added_commands().get(cmd_name)
+            return None if point is None else _load(point)
         module = importlib.import_module(f"tfx_encore.pipeline.commands.{cmd_name}")
         command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
+        added = {name: _load(point).get_short_help_str() for name, point in added_commands().items()}
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items(), *added.items()])
+
+
+def _load(point: EntryPoint) -> click.Command:
+    """Loads an added command.
+
+    Raises:
+        ConfigError: what is installed under that name is no command; names the distribution.
+    """
+    try:
+        command = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"`encore {point.name}` comes from {point.value}, which cannot be loaded: {error}; "
+            "install its distribution again, or remove it"
+        ) from error
+    if not isinstance(command, click.Command):
+        raise ConfigError(f"`encore {point.name}`: {point.value} is no click command")
+    return command
 
 
 @click.group(

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.pipeline.config_errors import first_error, keys_of, suggestion
-from tfx_encore.pipeline.yaml_reader import Path, YamlError, read_yaml
+from tfx_encore.pipeline.yaml_reader import Document, Path, YamlError, read_yaml
 from tfx_encore.schemas.drift_policy import DriftPolicy
 from tfx_encore.schemas.errors import ConfigError
 from tfx_encore.schemas.evaluation_policy import EvaluationPolicy
@@ -130,9 +130,19 @@ def load_config(path: str | pathlib.Path) -> ProjectConfig:
     Raises:
         ConfigError: the file is missing, is not YAML, or has a wrong key, type or value.
     """
+    document = load_document(path)
+    return parse_config(document.content, source=str(path), lines=document.lines)
+
+
+def load_document(path: str | pathlib.Path) -> Document:
+    """Reads a project file without validating what it says.
+
+    Raises:
+        ConfigError: the file is missing or is not YAML.
+    """
     file = pathlib.Path(path)
     try:
-        document = read_yaml(file.read_text(encoding="utf-8"))
+        return read_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
             "no such file; `encore init DIR` writes one, `--config FILE` names another",
@@ -146,7 +156,6 @@ def load_config(path: str | pathlib.Path) -> ProjectConfig:
         ) from error
     except YamlError as error:
         raise ConfigError(f"not readable as YAML: {error}", file=str(file)) from error
-    return parse_config(document.content, source=str(file), lines=document.lines)
 
 
 def parse_config(

@@ -10,7 +10,9 @@ import pathlib
 import tfx_encore
 from tfx_encore.metadata.files import digest_of
 from tfx_encore.pipeline.config import ProjectConfig
+from tfx_encore.pipeline.spans import Span
 from tfx_encore.schemas.errors import ConfigError
+from tfx_encore.schemas.release import Provenance
 
 # Sections of the configuration that decide what a release is, and whether it is let through.
 _DECIDING = {"model", "data", "training", "drift", "evaluation", "warmup"}
@@ -50,6 +52,29 @@ def resolve_module(module: str, project: pathlib.Path) -> tuple[str, str, pathli
 def module_digest(source: pathlib.Path) -> str:
     """`sha256:` and the digest of the module's source file."""
     return digest_of(source)
+
+
+def provenance(
+    config: ProjectConfig, data: Span, schema: str, code: str, run_id: str
+) -> Provenance:
+    """What the manifest will say of a run, wherever the pipeline runs.
+
+    Args:
+        config: the project.
+        data: the span that is released.
+        schema: digest of the curated schema.
+        code: digest of the user's module.
+        run_id: unique name of the run.
+    """
+    return Provenance(
+        run_id=run_id,
+        inputs_digest=inputs_digest(config, data.digest, schema, code),
+        spans=(data.describe(),),
+        hyperparameters={
+            "train_steps": str(config.training.train_steps),
+            **{name: str(value) for name, value in config.training.hyperparameters.items()},
+        },
+    )
 
 
 def inputs_digest(config: ProjectConfig, data: str, schema: str, code: str) -> str:

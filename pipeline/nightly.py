@@ -11,7 +11,7 @@ from typing import Optional, Protocol
 
 from tfx_encore.components.night_recorder import lineage_event
 from tfx_encore.components.night_recorder.inputs import NightInputs
-from tfx_encore.components.night_recorder.looking_back import digest_of_values, look_back
+from tfx_encore.components.night_recorder.looking_back import digest_of_values
 from tfx_encore.components.night_recorder.recording import INPUTS, Recorder
 from tfx_encore.components.night_recorder.release_evidence import served_release
 from tfx_encore.metadata import night_store as names
@@ -20,6 +20,7 @@ from tfx_encore.metadata.night_store import NightStore
 from tfx_encore.monitoring.night_judge import Policies
 from tfx_encore.pipeline import data_schema, night_acting, night_days, night_retention
 from tfx_encore.pipeline.night_digests import has_log, inputs_digest, night_files, policy_digest
+from tfx_encore.pipeline.night_judging import judge_again
 from tfx_encore.pipeline.night_plan import (
     NightFailure,
     NightsPlan,
@@ -120,7 +121,8 @@ class _Run:
         worker, log = self._evaluate(tasks)
         self._record_empty(days)
         evaluated = {task.date for task in tasks} - {f.date for f in worker.failures}
-        again = self._judge_again(set(days) if dates is not None else set())
+        asked = set(days) if dates is not None else set()
+        again = judge_again(self.recorder, asked, force=self.force)
         acted = night_acting.act(self.project, self.recorder, days, asked=self.act)
         night_acting.publish(self.project, self.store)
         removed = night_retention.enforce(self.project, self.store, self.today)
@@ -230,20 +232,3 @@ class _Run:
             _, new = self.recorder.evaluated(day, files, digest_of_values("", ""))
             if new:
                 self.empty.add(day)
-
-    def _judge_again(self, asked: set[str]) -> tuple[str, ...]:
-        """Nights that looked at nights which have changed since; ascending, each by those before.
-
-        Nights that were asked for are also judged again where the configuration has changed.
-        """
-        again = []
-        records = {record.date: record for record in self.store.records()}
-        for day, record in records.items():
-            looked = look_back(records, day, record.fingerprint, self.project.config.nightly)
-            stale = looked.digest != record.history_digest
-            other = record.policy_digest != self.recorder.policies.digest
-            if stale or (day in asked and (other or self.force)):
-                records[day], new = self.recorder.judged_again(day)
-                if new:
-                    again.append(day)
-        return tuple(again)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow_data_validation as tfdv
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
+from tfx.types import BaseChannel
 
 from tfx_encore.components import (
     DriftValidator,
@@ -38,6 +39,8 @@ class NightParts:
         releases: root of the release directory.
         schema_path: the curated schema.
         policy_digest: digest of the configuration by which nights are judged.
+        schema: puts out the `schema`; ImportSchemaGen does, if not given.
+        night: channel of `NightFiles`, if the files are known only when the pipeline runs.
     """
 
     task: NightTask
@@ -45,13 +48,15 @@ class NightParts:
     releases: str
     schema_path: str
     policy_digest: str
+    schema: Optional[BaseNode] = None
+    night: Optional[BaseChannel] = None
 
 
 def nightly_components(config: ProjectConfig, parts: NightParts) -> list[BaseNode]:
     """The components of the nightly pipeline, in the order in which they run."""
     nightly, date = config.nightly, parts.task.date
     features = tuple(read_columns(Path(parts.schema_path)))
-    schema = ImportSchemaGen(schema_file=parts.schema_path)
+    schema = parts.schema or ImportSchemaGen(schema_file=parts.schema_path)
     log = RequestLogExampleGen(
         files=[file.path for file in parts.task.files.log],
         labels=[file.path for file in parts.task.files.labels],
@@ -62,6 +67,7 @@ def nightly_components(config: ProjectConfig, parts: NightParts) -> list[BaseNod
         prediction_key=config.evaluation.prediction_key,
         schema=schema.outputs["schema"],
         inputs_digest=parts.task.inputs_digest,
+        night=parts.night,
     )
     statistics = StatisticsGen(
         examples=log.outputs["examples"],
@@ -119,6 +125,7 @@ def nightly_components(config: ProjectConfig, parts: NightParts) -> list[BaseNod
         log_files=[file.path for file in parts.task.files.log],
         log_report=log.outputs["log_report"],
         label=config.release.label,
+        night=parts.night,
     )
     recorder = NightRecorder(
         log_report=log.outputs["log_report"],
@@ -138,6 +145,7 @@ def nightly_components(config: ProjectConfig, parts: NightParts) -> list[BaseNod
         inputs_digest=parts.task.inputs_digest,
         policy_digest=parts.policy_digest,
         input_files=parts.task.files,
+        night=parts.night,
     )
     return [
         schema, log, statistics, live, skew, drift, evaluator, trend, coverage, recorder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Optional
 
 from tfx.components.example_gen.csv_example_gen.component import CsvExampleGen
 from tfx.components.example_validator.component import ExampleValidator
@@ -28,8 +28,16 @@ from tfx_encore.pipeline.plan import ReleaseInputs
 _BUCKETS = 300  # of the hash that splits rows, so that shares are right to a third of a percent
 
 
-def release_components(config: ProjectConfig, inputs: ReleaseInputs) -> list[BaseNode]:
-    """The components of the release pipeline, in the order in which they run."""
+def release_components(
+    config: ProjectConfig, inputs: ReleaseInputs, *, schema: Optional[BaseNode] = None
+) -> list[BaseNode]:
+    """The components of the release pipeline, in the order in which they run.
+
+    Args:
+        config: the project.
+        inputs: what the pipeline reads besides.
+        schema: puts out the `schema`; ImportSchemaGen does, if not given.
+    """
     examples = CsvExampleGen(
         input_base=inputs.data_folder,
         input_config=example_gen_pb2.Input(
@@ -37,7 +45,7 @@ def release_components(config: ProjectConfig, inputs: ReleaseInputs) -> list[Bas
         ),
         output_config=_split(config.data.eval_share),
     )
-    schema = ImportSchemaGen(schema_file=inputs.schema_path)
+    schema = schema or ImportSchemaGen(schema_file=inputs.schema_path)
     statistics = StatisticsGen(
         examples=examples.outputs["examples"], schema=schema.outputs["schema"]
     )

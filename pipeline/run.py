@@ -13,13 +13,12 @@ from tfx_encore.metadata.files import digest_of
 from tfx_encore.metadata.releases import ReleaseDirectory
 from tfx_encore.pipeline import data_schema
 from tfx_encore.pipeline.config import ProjectConfig, check_features, features_used
-from tfx_encore.pipeline.inputs import inputs_digest, module_digest, resolve_module
+from tfx_encore.pipeline.inputs import module_digest, provenance, resolve_module
 from tfx_encore.pipeline.plan import ReleaseInputs, ReleasePlan, RunResult, StepResult
 from tfx_encore.pipeline.spans import Span, read_span
 from tfx_encore.pipeline.worker_process import run_worker
 from tfx_encore.pipeline.workspace import Workspace
 from tfx_encore.schemas.errors import DataError
-from tfx_encore.schemas.release import Provenance
 from tfx_encore.schemas.serial import from_json, to_json
 
 
@@ -95,15 +94,6 @@ def _plan(project: Project, number: int) -> tuple[ReleasePlan, Span]:
     data = read_span(config.data.spans, workspace.project, number, columns)
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}-span{number}"
     code = module_digest(source)
-    provenance = Provenance(
-        run_id=run_id,
-        inputs_digest=inputs_digest(config, data.digest, digest_of(schema_file), code),
-        spans=(data.describe(),),
-        hyperparameters={
-            "train_steps": str(config.training.train_steps),
-            **{name: str(value) for name, value in config.training.hyperparameters.items()},
-        },
-    )
     inputs = ReleaseInputs(
         data_folder=str(data.folder),
         data_pattern=pathlib.PurePath(config.data.spans).name.replace("{SPAN}", str(number)),
@@ -111,7 +101,7 @@ def _plan(project: Project, number: int) -> tuple[ReleasePlan, Span]:
         module=module,
         module_digest=code,
         releases=str(workspace.releases),
-        provenance=provenance,
+        provenance=provenance(config, data, digest_of(schema_file), code, run_id),
         request_log=_request_log(project),
     )
     plan = ReleasePlan(

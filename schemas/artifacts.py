@@ -55,6 +55,15 @@ class CoverageReport(Artifact):
     TYPE_NAME = "tfx_encore.CoverageReport"
 
 
+class NightFiles(Artifact):
+    """The request log and label files of a day (`inputs.json`, a `NightInputs`).
+
+    Custom properties: `date`, `log` and `labels` (how many files).
+    """
+
+    TYPE_NAME = "tfx_encore.NightFiles"
+
+
 class RequestLogReport(Artifact):
     """What a day's request log held (`log.json`, a `schemas.nights.LogReport`).
 

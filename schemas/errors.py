@@ -16,6 +16,7 @@ EncoreError                   anything we refuse or cannot do; the command print
 ├── StoreUnavailableError     a cache store cannot be reached; costs a miss, never an answer
 ├── WorkerPoolError           a Beam worker pool that cannot be reached, or lost a worker
 ├── WorkspaceBusyError        another run is under way in this workspace
+├── KubeflowError             Kubeflow's API server refuses, fails or cannot be reached
 └── StepFailedError           a pipeline component failed: which, why, where the log is
 
 Every message names the thing, the value found and the way out.
@@ -128,6 +129,19 @@ class WorkspaceBusyError(EncoreError):
     """Another run is under way in this workspace."""
 
     exit_code = 4
+
+
+class KubeflowError(EncoreError):
+    """Kubeflow's API server refuses an operation, fails, or cannot be reached.
+
+    Args:
+        message: what was tried, what the server said, and the way out.
+        status: the HTTP status; None if there was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
 
 
 class StepFailedError(EncoreError):

@@ -18,6 +18,7 @@ from tfx_encore.schemas.artifacts import (
     CoverageReport,
     DriftReport,
     NightDecision,
+    NightFiles,
     NightStatistics,
     RequestLogReport,
     TrendReport,
@@ -55,6 +56,7 @@ class NightRecorderSpec(ComponentSpec):
         executor.DRIFT_REPORT: ChannelParameter(type=DriftReport, optional=True),
         executor.TREND_REPORT: ChannelParameter(type=TrendReport, optional=True),
         executor.COVERAGE_REPORT: ChannelParameter(type=CoverageReport, optional=True),
+        executor.NIGHT: ChannelParameter(type=NightFiles, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
         executor.DECISION: ChannelParameter(type=NightDecision),
@@ -87,6 +89,7 @@ class NightRecorder(base_component.BaseComponent):
         inputs_digest: digest of the files and the configuration that the night was evaluated by.
         policy_digest: digest of the configuration that it is judged by.
         input_files: the files, for OpenLineage.
+        night: `NightFiles` that names the files instead of `input_files`.
 
     Raises:
         ConfigError: the model's name cannot be.
@@ -116,6 +119,7 @@ class NightRecorder(base_component.BaseComponent):
         inputs_digest: str = "",
         policy_digest: str = "",
         input_files: Optional[NightInputs] = None,
+        night: Optional[types.BaseChannel] = None,
     ) -> None:
         check_model_name(model_name)
         spec = NightRecorderSpec(
@@ -127,6 +131,7 @@ class NightRecorder(base_component.BaseComponent):
                 executor.DRIFT_REPORT: drift_report,
                 executor.TREND_REPORT: trend_report,
                 executor.COVERAGE_REPORT: coverage_report,
+                executor.NIGHT: night,
                 executor.RELEASES: releases,
                 executor.MODEL_NAME: model_name,
                 executor.DATE: date,

@@ -13,6 +13,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from tfx_encore.components.night_recorder.looking_back import digest_of_values
+from tfx_encore.components.night_recorder.night_files import read_night_files
 from tfx_encore.components.night_recorder.recording import COVERAGE, INPUTS, Recorder
 from tfx_encore.components.night_recorder.release_evidence import served_release
 from tfx_encore.metadata import night_store as names
@@ -26,7 +27,7 @@ from tfx_encore.schemas.serial import from_json, to_json
 
 LOG_REPORT, STATISTICS, NIGHT_STATISTICS = "log_report", "statistics", "night_statistics"
 SKEW_REPORT, DRIFT_REPORT, TREND_REPORT = "skew_report", "drift_report", "trend_report"
-COVERAGE_REPORT = "coverage_report"
+COVERAGE_REPORT, NIGHT = "coverage_report", "night"
 RELEASES, MODEL_NAME, DATE, RUN_ID = "releases", "model_name", "date", "run_id"
 NIGHTLY, EVALUATION, POLICY_DIGEST = "nightly_policy", "evaluation_policy", "policy_digest"
 FEATURES, INPUTS_DIGEST, INPUT_FILES = "features", "inputs_digest", "input_files"
@@ -50,7 +51,7 @@ class Executor(base_executor.BaseExecutor):
             ReleaseCorruptError: the release directory or the night before was edited.
         """
         files = dict(_files(input_dict))
-        files[INPUTS] = exec_properties[INPUT_FILES].encode()
+        files[INPUTS] = _inputs(input_dict, exec_properties[INPUT_FILES])
         recorder = _recorder(exec_properties)
         digest = evaluation_digest(recorder, files[names.LOG], exec_properties[INPUTS_DIGEST])
         record, _ = recorder.evaluated(exec_properties[DATE], files, digest)
@@ -91,6 +92,13 @@ def _files(inputs: Artifacts) -> Iterator[tuple[str, bytes]]:
             yield name, content
         elif key == LOG_REPORT:
             raise DataError(f"no {file} in the log report; run RequestLogExampleGen again")
+
+
+def _inputs(inputs: Artifacts, given: str) -> bytes:
+    nights = inputs.get(NIGHT) or []
+    if not nights:
+        return given.encode()
+    return to_json(read_night_files(artifact_utils.get_single_uri(nights))).encode()
 
 
 def _content(artifacts: list[types.Artifact], file: str) -> Optional[bytes]:

@@ -15,7 +15,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from tfx_encore.components.request_log_example_gen import executor
 from tfx_encore.components.request_log_example_gen.sources import by_own_time
-from tfx_encore.schemas.artifacts import RequestLogReport
+from tfx_encore.schemas.artifacts import NightFiles, RequestLogReport
 from tfx_encore.schemas.errors import ConfigError
 from tfx_encore.schemas.nightly_policy import LabelsPolicy, NightlyPolicy
 
@@ -40,6 +40,7 @@ class RequestLogExampleGenSpec(ComponentSpec):
     }
     INPUTS = {  # noqa: RUF012
         executor.SCHEMA: ChannelParameter(type=standard_artifacts.Schema, optional=True),
+        executor.NIGHT: ChannelParameter(type=NightFiles, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
         executor.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
@@ -71,6 +72,8 @@ class RequestLogExampleGen(base_beam_component.BaseBeamComponent):
             they came.
         inputs_digest: digest of the files (`sources.files_digest`). TFX's cache answers where
             neither it nor another parameter has changed.
+        night: `NightFiles` to read instead of `files` and `labels`, where these are known only when
+            the pipeline runs.
 
     Raises:
         ConfigError: `date` is no day, or there are labels but no policy of how they are joined.
@@ -91,6 +94,7 @@ class RequestLogExampleGen(base_beam_component.BaseBeamComponent):
         labels: Files = (),
         schema: Optional[types.BaseChannel] = None,
         inputs_digest: str = "",
+        night: Optional[types.BaseChannel] = None,
     ) -> None:
         policy = policy or NightlyPolicy()
         joined = policy.labels or LabelsPolicy(files="-")
@@ -111,6 +115,7 @@ class RequestLogExampleGen(base_beam_component.BaseBeamComponent):
                 executor.BY_OWN_TIME: int(by_own_time(policy.log)),
                 executor.INPUTS_DIGEST: inputs_digest,
                 executor.SCHEMA: schema,
+                executor.NIGHT: night,
                 executor.EXAMPLES: types.Channel(type=standard_artifacts.Examples),
                 executor.LOG_REPORT: types.Channel(type=RequestLogReport),
             }

@@ -18,6 +18,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from tfx_encore.components.night_recorder.night_files import read_night_files
 from tfx_encore.components.request_log_example_gen.labels import LabelKeys
 from tfx_encore.components.request_log_example_gen.messages import Wanted
 from tfx_encore.components.request_log_example_gen.night_examples import Night, make_examples
@@ -29,7 +30,7 @@ from tfx_encore.schemas.serial import from_json, to_json
 FILES, LABEL_FILES, DATE, MODEL_NAME = "files", "label_files", "date", "model_name"
 SIGNATURES, PREDICTION_KEY, JOIN, COLUMN = "signatures", "prediction_key", "join", "label_column"
 BY_OWN_TIME, INPUTS_DIGEST = "by_own_time", "inputs_digest"
-SCHEMA, EXAMPLES, LOG_REPORT = "schema", "examples", "log_report"
+SCHEMA, EXAMPLES, LOG_REPORT, NIGHT = "schema", "examples", "log_report", "night"
 LOG_FILE = "log.json"
 _GZIP_FORMAT = "tfrecords_gzip"
 
@@ -54,7 +55,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             ConfigError: labels are to be joined by a feature that the schema lacks.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        night = night_of(exec_properties, schema_kinds(input_dict.get(SCHEMA) or []))
+        given = with_files(exec_properties, input_dict.get(NIGHT) or [])
+        night = night_of(given, schema_kinds(input_dict.get(SCHEMA) or []))
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES])
         report = artifact_utils.get_single_instance(output_dict[LOG_REPORT])
         describe_examples(examples, night.date)
@@ -62,6 +64,24 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             split = artifact_utils.get_split_uri([examples], SPLIT)
             found = make_examples(self._make_beam_pipeline, night, split, report.uri, tmp)
         write_report(found, report, night)
+
+
+def with_files(
+    properties: dict[str, Any], nights: Sequence[types.Artifact]
+) -> dict[str, Any]:
+    """The parameters with the files of a `NightFiles` artifact, if there is one.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if not nights:
+        return properties
+    inputs = read_night_files(artifact_utils.get_single_uri(list(nights)))
+    return {
+        **properties,
+        FILES: json.dumps([file.path for file in inputs.log]),
+        LABEL_FILES: json.dumps([file.path for file in inputs.labels]),
+    }
 
 
 def night_of(properties: dict[str, Any], kinds: dict[str, str] | None) -> Night:

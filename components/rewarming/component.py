@@ -13,7 +13,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from tfx_encore.components.rewarming import executor
 from tfx_encore.metadata.release_layout import check_model_name
-from tfx_encore.schemas.artifacts import CoverageReport, RequestLogReport
+from tfx_encore.schemas.artifacts import CoverageReport, NightFiles, RequestLogReport
 
 
 class SnapshotCoverageSpec(ComponentSpec):
@@ -29,6 +29,7 @@ class SnapshotCoverageSpec(ComponentSpec):
     }
     INPUTS = {  # noqa: RUF012
         executor.LOG_REPORT: ChannelParameter(type=RequestLogReport, optional=True),
+        executor.NIGHT: ChannelParameter(type=NightFiles, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
         executor.COVERAGE: ChannelParameter(type=CoverageReport),
@@ -50,6 +51,7 @@ class SnapshotCoverage(base_beam_component.BaseBeamComponent):
         date: the night, as 2016-01-12: snapshots made of it or of later nights are then left out,
             so that a night evaluated again after it was warmed from has the same coverage.
         label: whose version served, where the log does not say.
+        night: `NightFiles` whose log is read instead of `log_files`.
         nonce: anything that differs from run to run; a new one by default.
 
     Raises:
@@ -70,6 +72,7 @@ class SnapshotCoverage(base_beam_component.BaseBeamComponent):
         date: Optional[str] = None,
         label: str = "stable",
         nonce: Optional[str] = None,
+        night: Optional[types.BaseChannel] = None,
     ) -> None:
         check_model_name(model_name)
         spec = SnapshotCoverageSpec(
@@ -81,6 +84,7 @@ class SnapshotCoverage(base_beam_component.BaseBeamComponent):
                 executor.LOG_FILES: json.dumps([str(path) for path in log_files]),
                 executor.NONCE: nonce or uuid.uuid4().hex,
                 executor.LOG_REPORT: log_report,
+                executor.NIGHT: night,
                 executor.COVERAGE: types.Channel(type=CoverageReport),
             }
         )

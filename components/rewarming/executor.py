@@ -11,6 +11,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from tfx_encore.components.night_recorder.night_files import read_night_files
 from tfx_encore.components.request_log_example_gen.executor import read_log_report
 from tfx_encore.components.rewarming.measuring import measure_coverage
 from tfx_encore.metadata.night_snapshots import snapshots_of
@@ -19,7 +20,7 @@ from tfx_encore.schemas.serial import to_json
 
 RELEASES, MODEL_NAME, LABEL = "releases", "model_name", "label"
 DATE = "date"
-LOG_FILES, LOG_REPORT, NONCE = "log_files", "log_report", "nonce"
+LOG_FILES, LOG_REPORT, NIGHT, NONCE = "log_files", "log_report", "night", "nonce"
 COVERAGE = "coverage"
 COVERAGE_FILE = "coverage.json"
 
@@ -45,7 +46,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         snapshot = _newest(releases, version, exec_properties.get(DATE))
         found = None
         if snapshot is not None:
-            files = json.loads(exec_properties[LOG_FILES])
+            files = _log_files(input_dict.get(NIGHT) or [], exec_properties[LOG_FILES])
             tmp = self._get_tmp_dir() if self._context else None
             found = measure_coverage(self._make_beam_pipeline, snapshot, files, tmp)
         report.set_int_custom_property("present", int(found is not None))
@@ -53,6 +54,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             io_utils.write_string_file(f"{report.uri}/{COVERAGE_FILE}", to_json(found, indent=2))
             report.set_float_custom_property("hit_rate", found.covered)
             report.set_string_custom_property("window", "the night")
+
+
+def _log_files(nights: list[types.Artifact], given: str) -> list[str]:
+    if not nights:
+        return [str(path) for path in json.loads(given)]
+    return [file.path for file in read_night_files(artifact_utils.get_single_uri(nights)).log]
 
 
 def _served(log_reports: list[types.Artifact]) -> Optional[int]:

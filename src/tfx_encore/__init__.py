@@ -18,6 +18,7 @@ _HOME = {
     "DriftReport": "tfx_encore.schemas.artifacts",
     "SliceReport": "tfx_encore.schemas.artifacts",
     "NightDecision": "tfx_encore.schemas.artifacts",
+    "NightFiles": "tfx_encore.schemas.artifacts",
     "NightStatistics": "tfx_encore.schemas.artifacts",
     "RequestLogReport": "tfx_encore.schemas.artifacts",
     "TrendReport": "tfx_encore.schemas.artifacts",

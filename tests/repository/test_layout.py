@@ -33,6 +33,7 @@ PUBLIC_NAMES = [
     "LiveRelease",
     "LoggedEvaluator",
     "NightDecision",
+    "NightFiles",
     "NightRecorder",
     "NightStatistics",
     "RequestLogExampleGen",

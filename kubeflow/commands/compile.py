@@ -1,0 +1,176 @@
+"""`encore kubeflow compile`: the pipelines as Kubeflow Pipelines v2 specifications."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any, Optional
+
+import click
+
+from tfx_encore.kubeflow.commands.options import (
+    KINDS,
+    kind_argument,
+    parse_secret,
+    parse_variable,
+    parse_volume,
+    set_option,
+)
+from tfx_encore.kubeflow.overrides import with_overrides
+from tfx_encore.kubeflow.target import Target, Volume
+from tfx_encore.pipeline.commands.options import json_option, print_json, project_option
+from tfx_encore.pipeline.config import load_document, parse_config
+from tfx_encore.pipeline.workspace import Workspace
+from tfx_encore.schemas.errors import ConfigError
+
+
+@click.command("compile")
+@kind_argument
+@project_option
+@click.option("--image", metavar="IMAGE", default="", help="Container image of every task.")
+@click.option(
+    "--releases-claim",
+    metavar="NAME",
+    default="",
+    help="PersistentVolumeClaim (ReadWriteMany) that holds the release directory.",
+)
+@click.option(
+    "--releases-mount",
+    metavar="PATH",
+    default="/encore",
+    show_default=True,
+    help="Where it is mounted; relative paths of encore.yaml start there.",
+)
+@click.option(
+    "--volume", "volumes", multiple=True, metavar="CLAIM:PATH", help="A further volume; repeat."
+)
+@click.option(
+    "--secret-env",
+    "secrets",
+    multiple=True,
+    metavar="VARIABLE=SECRET:KEY",
+    help="An environment variable from a Secret; repeat.",
+)
+@click.option(
+    "--env", "variables", multiple=True, metavar="VARIABLE=VALUE", help="One by value; repeat."
+)
+@click.option("--pull-secret", "pull_secrets", multiple=True, metavar="SECRET", help="Repeat.")
+@click.option("--pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"]), default=None)
+@click.option("--pipeline-root", metavar="URI", default="", help="s3://, gs:// or minio:// folder.")
+@click.option("--module", metavar="NAME", help="The user's module as it is called in the image.")
+@click.option(
+    "--pythonpath", metavar="DIR", default="", help="Folder on a volume to import it from."
+)
+@click.option("--name", metavar="NAME", help="Default: the model and the pipeline's kind.")
+@click.option("--output", metavar="DIR", help="Default: kubeflow in the workspace.")
+@set_option
+@json_option
+def command(
+    kind: Optional[str],
+    config_file: str,
+    settings: tuple[str, ...],
+    module: Optional[str],
+    name: Optional[str],
+    output: Optional[str],
+    *,
+    as_json: bool,
+    **target_options: Any,
+) -> None:
+    """Writes the release and the nightly pipeline, or one of them, as KFP v2 specifications.
+
+    What Kubeflow's open-source backend would reject when the pipeline runs is refused here, with
+    the reason and the way out. The schema becomes part of the specification.
+
+    \b
+    Examples:
+      encore kubeflow compile --image registry.example/encore:1.4 --releases-claim encore
+      encore kubeflow compile nightly --image registry.example/encore@sha256:... \\
+          --releases-claim encore --volume request-log:/logs --set nightly.request_log=/logs
+    """
+    if name and kind is None:
+        raise click.UsageError("--name goes with one pipeline; say which: release or nightly")
+    from tfx_encore.pipeline.quiet import hush
+
+    hush()
+    file = pathlib.Path(config_file)
+    document = with_overrides(load_document(file).content, settings)
+    if module:
+        document = with_overrides(document, [f"training.module={module}"])
+    config = parse_config(document, source=str(file))
+    target = target_of(**target_options)
+    folder = pathlib.Path(output) if output else default_output(config_file, document)
+    _compile_all(kind, config, file, target, name, folder, as_json=as_json)
+
+
+def default_output(config_file: str, document: Any) -> pathlib.Path:
+    """Where compiled pipelines are kept."""
+    config = parse_config(document, source=config_file)
+    return Workspace.of(config, config_file).root / "kubeflow"
+
+
+def _compile_all(
+    kind: Optional[str],
+    config: Any,
+    file: pathlib.Path,
+    target: Target,
+    name: Optional[str],
+    output: pathlib.Path,
+    *,
+    as_json: bool,
+) -> None:
+    from tfx_encore.kubeflow.compiling import compile_project
+
+    schema = file.resolve().parent / config.data.schema_file
+    written = []
+    for each in [kind] if kind else KINDS:
+        called = name or f"{config.model}-{each}".lower().replace("_", "-")
+        done = compile_project(each, config, schema, target, called, output)
+        written.append(
+            {"kind": each, "name": called, "file": str(done.file), "tasks": _count(done.package)}
+        )
+        for problem in done.warnings:
+            click.echo(f"encore: warning: {problem}", err=True)
+        if not as_json:
+            click.echo(f"{done.file}: {called}, {_count(done.package)} tasks")
+    if as_json:
+        print_json(written)
+
+
+def _count(package: Any) -> int:
+    return len(package.pipeline["root"]["dag"]["tasks"])
+
+
+def target_of(
+    image: str,
+    releases_claim: str,
+    releases_mount: str,
+    volumes: tuple[str, ...],
+    secrets: tuple[str, ...],
+    variables: tuple[str, ...],
+    pull_secrets: tuple[str, ...],
+    pull_policy: Optional[str],
+    pipeline_root: str,
+    pythonpath: str,
+) -> Target:
+    """The target that the options describe.
+
+    Raises:
+        ConfigError: no claim, or an option that is not in its form.
+    """
+    if not releases_claim:
+        raise ConfigError(
+            "name the claim that holds the release directory; tasks share it, so that it must be "
+            "ReadWriteMany",
+            key="--releases-claim",
+        )
+    environment = [parse_variable(text) for text in variables]
+    if pythonpath:
+        environment.append(("PYTHONPATH", pythonpath))
+    return Target(
+        image=image,
+        volumes=(Volume(releases_claim, releases_mount), *map(parse_volume, volumes)),
+        secrets=tuple(map(parse_secret, secrets)),
+        environment=tuple(environment),
+        pull_secrets=pull_secrets,
+        pull_policy=pull_policy or "",
+        pipeline_root=pipeline_root,
+    )

@@ -1,0 +1,76 @@
+"""What the subcommands of `encore kubeflow` share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from tfx_encore.kubeflow.target import SecretVariable, Volume
+from tfx_encore.schemas.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+KINDS = ("release", "nightly")
+
+
+def kind_argument(function: F) -> F:
+    """Adds `[release|nightly]`; the function receives `kind`, None for both."""
+    return click.argument("kind", type=click.Choice(KINDS), required=False)(function)
+
+
+def set_option(function: F) -> F:
+    """Adds `--set KEY=VALUE`; the function receives `settings`."""
+    return click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A key of encore.yaml with dots, as drift.thresholds.psi=0.3; repeat.",
+    )(function)
+
+
+def parse_volume(text: str) -> Volume:
+    """Reads CLAIM:PATH.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    claim, colon, path = text.partition(":")
+    if not (claim and colon and path.startswith("/")):
+        raise ConfigError(f"{text!r} is not CLAIM:PATH, as request-log:/logs", key="--volume")
+    return Volume(claim, path)
+
+
+def parse_secret(text: str) -> SecretVariable:
+    """Reads VARIABLE=SECRET:KEY.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    variable, _, place = text.partition("=")
+    secret, _, key = place.partition(":")
+    if not (_is_variable(variable) and secret and key):
+        raise ConfigError(
+            f"{text!r} is not VARIABLE=SECRET:KEY, as ENCORE_KEY=encore-keys:request-log",
+            key="--secret-env",
+        )
+    return SecretVariable(secret, key, variable)
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    """Reads VARIABLE=VALUE.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    variable, equals, value = text.partition("=")
+    if not (_is_variable(variable) and equals):
+        raise ConfigError(f"{text!r} is not VARIABLE=VALUE", key="--env")
+    return variable, value
+
+
+def _is_variable(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None

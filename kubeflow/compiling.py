@@ -1,0 +1,91 @@
+"""From a project to compiled packages that Kubeflow will accept."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tfx_encore.kubeflow.project_checks import check_project
+from tfx_encore.kubeflow.spec_checks import Problem, check_package
+from tfx_encore.kubeflow.spec_package import Package, write_package
+from tfx_encore.kubeflow.target import Target
+from tfx_encore.pipeline.config import ProjectConfig, check_features, features_used
+from tfx_encore.pipeline.data_schema import read_columns
+from tfx_encore.schemas.errors import ConfigError
+
+KINDS = ("release", "nightly")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A package that was written.
+
+    Attributes:
+        kind: `release` or `nightly`.
+        package: the specification.
+        file: where it is.
+        warnings: what will run, but is not wise.
+    """
+
+    kind: str
+    package: Package
+    file: pathlib.Path
+    warnings: tuple[Problem, ...]
+
+
+def compile_project(  # noqa: PLR0917 - what is compiled, for where, into what
+    kind: str,
+    config: ProjectConfig,
+    schema_file: pathlib.Path,
+    target: Target,
+    name: str,
+    output: pathlib.Path,
+) -> Compiled:
+    """Compiles one pipeline of a project; nothing is written if the backend would reject it.
+
+    Args:
+        kind: `release` or `nightly`.
+        config: the project.
+        schema_file: its curated schema; it becomes part of the specification.
+        target: where the pipeline will run.
+        name: the pipeline's name on Kubeflow.
+        output: folder to write `<kind>.yaml` into.
+
+    Raises:
+        ConfigError: the backend would reject the pipeline, or it could not run there; gives the
+            reason and the way out of each problem.
+        DataError: the schema cannot be read.
+    """
+    check_features(features_used(config), read_columns(schema_file), "encore.yaml")
+    refuse(kind, check_project(kind, config, target, name))
+    package = _compile(kind)(config, schema_file, target, name)
+    problems = check_package(package.pipeline, package.platform)
+    refuse(kind, problems)
+    file = output / f"{kind}.yaml"
+    write_package(package, file)
+    return Compiled(kind, package, file, tuple(p for p in problems if p.severity == "warning"))
+
+
+def refuse(kind: str, problems: tuple[Problem, ...]) -> None:
+    """Raises ConfigError, with every problem, if there is one that is no mere warning."""
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        lines = "".join(f"\n  - {problem}" for problem in errors)
+        raise ConfigError(f"the {kind} pipeline cannot run on Kubeflow:{lines}")
+
+
+def _compile(kind: str) -> Callable[[ProjectConfig, pathlib.Path, Target, str], Package]:
+    from tfx_encore.kubeflow import graphs
+    from tfx_encore.kubeflow.compiler import compile_package
+
+    build: Any = {"release": graphs.release_pipeline, "nightly": graphs.nightly_pipeline}[kind]
+
+    def compiled(
+        config: ProjectConfig, schema_file: pathlib.Path, target: Target, name: str
+    ) -> Package:
+        pipeline, parameters = build(config, schema_file, target, name)
+        return compile_package(pipeline, parameters, target)
+
+    return compiled

@@ -1,0 +1,119 @@
+"""Pipelines compiled once, a fake API server, and the command run in this process."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tfx_encore.kubeflow.spec_package import Package, read_package, write_package
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+IMAGE = "registry.example/encore:1.4"
+
+
+def _load(name: str) -> ModuleType:
+    """A file beside this one, as a module."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def fake() -> ModuleType:
+    """fake_server.py."""
+    return _load("fake_server")
+
+
+@pytest.fixture(scope="session")
+def backend() -> ModuleType:
+    """backend.py."""
+    return _load("backend")
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
+    """The taxi example's pipelines, compiled. Do not change them."""
+    from tfx_encore.kubeflow.compiling import KINDS, compile_project
+    from tfx_encore.kubeflow.target import SecretVariable, Target, Volume
+    from tfx_encore.pipeline.config import load_config
+
+    target = Target(
+        image=IMAGE,
+        volumes=(Volume("encore-releases", "/encore"), Volume("request-log", "/logs")),
+        secrets=(SecretVariable("encore-keys", "request-log", "ENCORE_KEY"),),
+        pull_secrets=("registry",),
+    )
+    output = tmp_path_factory.mktemp("compiled")
+    config = load_config(ROOT / "encore.yaml")
+    schema = ROOT / "schemas" / "taxi.pbtxt"
+    return {
+        kind: compile_project(kind, config, schema, target, f"taxi-{kind}", output).package
+        for kind in KINDS
+    }
+
+
+@pytest.fixture
+def package(compiled: dict[str, Package]) -> Callable[[str], Package]:
+    """A copy of a compiled pipeline that a test may spoil."""
+    return lambda kind="release": copy.deepcopy(compiled[kind])
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_command() -> Callable[..., Ended]:
+    """Runs `encore kubeflow ARGUMENTS` in this process, with its errors as `encore` shows them."""
+    from tfx_encore.kubeflow.commands import kubeflow
+    from tfx_encore.schemas.errors import EncoreError
+
+    def run(*arguments: str) -> Ended:
+        done = CliRunner().invoke(kubeflow, list(arguments))
+        if isinstance(done.exception, EncoreError):
+            return Ended(done.exception.exit_code, done.stdout, f"encore: {done.exception}")
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Ended(done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def server(fake: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
+    """A fake API server: what it holds, and its URL."""
+    for name in ("KF_PIPELINES_ENDPOINT", "ENCORE_KUBEFLOW_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    content = fake.Content()
+    with fake.serving(content) as url:
+        yield content, url
+
+
+@pytest.fixture(scope="session")
+def files(compiled: dict[str, Package], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Kind -> file of the compiled pipeline."""
+    folder = tmp_path_factory.mktemp("files")
+    paths = {kind: folder / f"{kind}.yaml" for kind in compiled}
+    for kind, path in paths.items():
+        write_package(compiled[kind], path)
+        assert read_package(path) == compiled[kind]
+    return {kind: str(path) for kind, path in paths.items()}
