@@ -1,9 +1,9 @@
 """What the open-source Kubeflow Pipelines backend does with a compiled pipeline, for tests.
 
-Its driver resolves the inputs of a task, its launcher fills them into the container's arguments, keeps
-copies of artifacts at local paths, and reads what the component said of its outputs. Written after
-`backend/src/v2` of kubeflow/pipelines 2.5: what it refuses is refused here, and what gets lost in
-MLMD on the way from task to task gets lost here.
+Its driver resolves the inputs of a task; its launcher fills them into the container's arguments,
+keeps copies of artifacts at local paths, and reads what the component said of its outputs. Written
+after `backend/src/v2` of kubeflow/pipelines 2.5: what it refuses is refused here, and what gets lost
+in MLMD on the way from task to task gets lost here.
 """
 
 from __future__ import annotations
@@ -223,9 +223,7 @@ class Run:
             for key, d in declared.get("artifacts", {}).items()
         }
         artifacts[_LOGS] = {
-            "artifacts": [
-                {"type": {"schemaTitle": "system.Artifact"}, "uri": f"{folder}/{_LOGS}"}
-            ]
+            "artifacts": [{"type": {"schemaTitle": "system.Artifact"}, "uri": f"{folder}/{_LOGS}"}]
         }
         parameters = {
             key: {"outputFile": f"{OUTPUT_PARAMETERS}/{key}"}
