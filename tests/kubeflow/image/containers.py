@@ -133,7 +133,7 @@ class Cluster:
             source, target = self._blob(uri), _outside(pod, uri)
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target)
+                shutil.copytree(source, target, dirs_exist_ok=True)
             elif source.exists():
                 shutil.copyfile(source, target)
         for uri in task.outputs:
@@ -145,7 +145,7 @@ class Cluster:
             source, target = _outside(pod, uri), self._blob(uri)
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target)
+                shutil.copytree(source, target, dirs_exist_ok=True)
             elif source.exists():
                 shutil.copyfile(source, target)
 
