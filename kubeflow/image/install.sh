@@ -11,17 +11,17 @@ export UV_CACHE_DIR=/var/cache/uv UV_LINK_MODE=copy UV_NO_PROGRESS=1
 
 # uv and pip look where the machine that builds looks, if it says so by secrets.
 configure() {
-    if [ -f /run/secrets/ca ]; then
-        export SSL_CERT_FILE=/run/secrets/ca PIP_CERT=/run/secrets/ca
+    if [ -f /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca PIP_CERT=/run/secrets/ca; fi
+    if [ -f /run/secrets/pip ]; then
+        while IFS= read -r setting; do export "${setting?}"; done </run/secrets/pip
     fi
-    if [ -f /run/secrets/pip-conf ]; then export PIP_CONFIG_FILE=/run/secrets/pip-conf; fi
     export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
     python3 -m pip config list >/build/settings
     eval "$(python3 /build/pip_settings.py </build/settings)"
     rm /build/settings
 }
 
-# Later than the files' own times, which a registry may change.
+# Taken without a look at the times of the files, which a registry may change.
 bytecode() {
     python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@" >/build/compile.log || true
 }

@@ -16,7 +16,9 @@ for package in apache_beam h5py IPython matplotlib mpl_toolkits numpy pandas pya
     if [ -d "$package" ]; then find "$package" -depth -type d \( -name tests -o -name test \) -exec rm -rf {} +; fi
 done
 find . -name '*_test.py' -path './tfx/*' -delete
-rm -rf ../../../share/jupyter ../../../share/man
+# Stubs are for editors and type checkers; jedi completes code for a person at a prompt.
+find . -name "*.pyi" -delete
+rm -rf jedi/third_party ../../../share/jupyter ../../../share/man
 
 # Symbols that only a debugger reads. What auditwheel has patched (*.libs) is left as it is.
 find . -name '*.so*' -type f -size +1M ! -path './*.libs/*' -exec strip --strip-unneeded {} +

@@ -15,18 +15,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(Path(__file__).parent))
 
-from containers import PLANTED, Engine  # noqa: E402 - found by the line above
+from image_pods import PLANTED, Engine  # noqa: E402 - found by the line above
 
 TAG = "localhost/tfx-encore:tests"
+_SET = "tfx116-py310" if sys.version_info[:2] == (3, 10) else "tfx121-py311-py313"
+_REQUIREMENTS = f"requirements/{_SET}.txt"
 _INPUTS = "org.tfx-encore.inputs"
 
 
 @dataclass(frozen=True)
 class Image:
-    """The built image."""
+    """The built image, and the file of requirements that it was built from."""
 
     tag: str
     engine: Engine
+    requirements: Path
 
 
 @pytest.fixture(scope="session")
@@ -58,20 +61,26 @@ def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Image:
         found = engine("image", "inspect", "--format", f'{{{{index .Labels "{_INPUTS}"}}}}', TAG)
         if found.stdout.strip() != inputs:
             _build(tmp_path_factory.mktemp("packages") / PLANTED, inputs)
-    return Image(TAG, engine)
+    return Image(TAG, engine, ROOT / _REQUIREMENTS)
 
 
 def _build(planted: Path, inputs: str) -> None:
     planted.mkdir()
     environment = dict(os.environ)
     environment["PIP_FIND_LINKS"] = f"{environment.get('PIP_FIND_LINKS', '')} {planted}".strip()
-    label = f"--label={_INPUTS}={inputs}"
-    command = ["tools/image", "--engine", "tools/podman", "--tag", TAG, "--layers=false", label]
-    for words in (["tools/container-base"], command):
-        done = subprocess.run(
-            words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    arguments = _run(["tools/container-base"], environment).split()
+    arguments.append(f"REQUIREMENTS={_REQUIREMENTS}")
+    options = [f"--build-arg={argument}" for argument in arguments]
+    options += ["--layers=false", f"--label={_INPUTS}={inputs}"]
+    _run(["tools/image", "--engine", "tools/podman", "--tag", TAG, *options], environment)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def _digest() -> str:

@@ -2,8 +2,8 @@
 
 Its driver resolves the inputs of a task; its launcher fills them into the container's arguments,
 keeps copies of artifacts at local paths, and reads what the component said of its outputs. Written
-after `backend/src/v2` of kubeflow/pipelines 2.5: what it refuses is refused here, and what gets lost
-in MLMD on the way from task to task gets lost here.
+after `backend/src/v2` of kubeflow/pipelines 2.5: what it refuses is refused here, what gets lost
+in MLMD on the way from task to task is lost here.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_secrets_are_mounted_and_never_arguments(lines) -> None:
     for line in [*_instructions(lines, "ARG"), *_instructions(lines, "ENV")]:
         assert not re.search(r"(?i)pip|index|proxy|cert|token|password", line), line
     mounts = re.findall(r"--mount=type=(\w+),id=([\w-]+)", "\n".join(lines))
-    assert mounts == [("secret", "pip-conf"), ("secret", "ca")]
+    assert mounts == [("secret", "pip"), ("secret", "ca")]
 
 
 def test_the_context_is_what_is_listed_and_nothing_else(folder, root) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from containers import PLANTED, run_restricted
+from image_pods import PLANTED, run_restricted
 
 pytestmark = [pytest.mark.slow, pytest.mark.service("podman"), pytest.mark.timeout(2400)]
 
@@ -126,7 +126,7 @@ def test_it_holds_exactly_the_pinned_packages(image, root) -> None:
     )
     done = run_restricted(image.engine, image.tag, ["python", "-c", script])
     found = {_normal(name): version for name, version in json.loads(done.stdout).items()}
-    text = (root / "requirements/tfx116-py310.txt").read_text()
+    text = image.requirements.read_text()
     pinned = {
         _normal(name): version
         for name, version in re.findall(

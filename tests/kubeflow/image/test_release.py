@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,14 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Cluster, open_to_everybody, run_restricted, wait_until
+from image_pods import Cluster, open_to_everybody, run_restricted, wait_until
 from kfp_stand_in import Outcome, Run
 
-from tfx_encore.kubeflow import graphs
-from tfx_encore.kubeflow.compiler import compile_package
-from tfx_encore.kubeflow.target import Target, Volume
+from tfx_encore.kubeflow.spec_package import Package, read_package
 from tfx_encore.metadata.release_layout import Layout
-from tfx_encore.pipeline.config import load_config
 from tfx_encore.pipeline.taxi.data import shipped_csv, write_spans
 from tfx_encore.pipeline.taxi.replay import body_of, read_trips
 from tfx_encore.pipeline.taxi.traffic import Ask
@@ -33,7 +31,8 @@ from tfx_encore.schemas.serial import from_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.service("podman"), pytest.mark.timeout(2400)]
 
-CLAIM, MOUNT = "encore", "/encore"
+CLAIM = "encore-releases"
+ENCORE = Path(sys.executable).parent / "encore"
 COMPONENTS = {
     "CsvExampleGen",
     "StatisticsGen",
@@ -62,35 +61,37 @@ class Released:
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.volume / "releases", "taxi")
+        return Layout(self.volume / ".encore/releases", "taxi")
 
     def manifest(self, version: int) -> Manifest:
         return _manifest(self.layout, version)
 
 
 @pytest.fixture(scope="module")
-def released(image, root, tmp_path_factory) -> Released:
+def project(root, tmp_path_factory) -> Path:
+    """The taxi example with its two spans."""
+    folder = tmp_path_factory.mktemp("project")
+    write_spans(shipped_csv(), folder / ".encore/data")
+    (folder / "schemas").mkdir()
+    for name in ("encore.yaml", "schemas/taxi.pbtxt"):
+        (folder / name).write_bytes((root / name).read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def released(image, project, tmp_path_factory) -> Released:
     folder = tmp_path_factory.mktemp("cluster")
     volume = folder / "claim"
-    write_spans(shipped_csv(), volume / "data")
+    shutil.copytree(project / ".encore", volume / ".encore")
     open_to_everybody(volume)  # Kubernetes does it by fsGroup
-    config = load_config(root / "encore.yaml")
-    target = Target(image=image.tag, volumes=(Volume(CLAIM, MOUNT),))
-    pipeline, parameters = graphs.release_pipeline(
-        config, root / "schemas/taxi.pbtxt", target, "taxi-release"
-    )
-    package = compile_package(pipeline, parameters, target)
+    package = _compiled(project, image.tag)
     runs = {}
     for span in (1, 2):
         cluster = Cluster(image.engine, image.tag, folder / f"run-{span}", {CLAIM: volume})
         run = Run(
             package.pipeline,
             package.platform,
-            parameters={
-                "span": span,
-                "spans": f"{MOUNT}/data/span-{{SPAN}}/*.csv",
-                "releases": f"{MOUNT}/releases",
-            },
+            parameters={"span": span},
             root="minio://mlpipeline/v2/artifacts",
             run_id=f"0f8fad5b-d9cb-469f-a165-70867728950{span}",
         )
@@ -100,19 +101,25 @@ def released(image, root, tmp_path_factory) -> Released:
 
 
 @pytest.fixture(scope="module")
-def local(root, tmp_path_factory) -> Layout:
+def local(released, project) -> Layout:
     """The same two releases by `encore run` on this machine."""
-    folder = tmp_path_factory.mktemp("local")
-    write_spans(shipped_csv(), folder / ".encore/data")
-    (folder / "schemas").mkdir()
-    for name in ("encore.yaml", "schemas/taxi.pbtxt"):
-        (folder / name).write_bytes((root / name).read_bytes())
-    encore = Path(sys.executable).parent / "encore"
+    assert not (project / ".encore/releases").exists()
+    _encore(project, "run", "--all-spans")
+    return Layout(project / ".encore/releases", "taxi")
+
+
+def _compiled(project: Path, image: str) -> Package:
+    options = ["--image", image, "--releases-claim", CLAIM, "--output", "compiled"]
+    _encore(project, "kubeflow", "compile", "release", *options)
+    (file,) = (project / "compiled").iterdir()
+    return read_package(file)
+
+
+def _encore(folder: Path, *arguments: str) -> None:
     done = subprocess.run(
-        [encore, "run", "--all-spans"], cwd=folder, capture_output=True, text=True, check=False
+        [ENCORE, *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Layout(folder / ".encore/releases", "taxi")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 def _manifest(layout: Layout, version: int) -> Manifest:
@@ -194,7 +201,7 @@ def gateway(released, image, tmp_path_factory):
     """`encore serve` in the image, on what the pipeline pushed: name of the container."""
     name = f"encore-{os.getpid()}"
     options = ["--detach", "--rm=false", f"--name={name}", "--network=none"]
-    options.append(f"--volume={released.volume / 'releases'}:/releases:ro")
+    options.append(f"--volume={released.layout.root}:/releases:ro")
     command = ["encore", "serve", "--releases=/releases", "--rest_api_port=8501"]
     started = run_restricted(image.engine, image.tag, command, *options)
     assert started.returncode == 0, started.stderr
