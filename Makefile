@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run nightly test test-slow lint fix bench lock clean
+.PHONY: help setup run nightly test test-slow kubeflow-test image lint fix bench lock clean
 
 # One worker for each core, four at most: each loads TensorFlow for itself (about 1.5 GB).
 TEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 PYTEST = .venv/bin/pytest -n $(TEST_WORKERS) --dist loadfile
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## .venv with everything that developing needs
 	@tools/bootstrap dev
@@ -29,9 +29,17 @@ test: ## the tests, slow ones left out
 
 test-slow: ## the slow tests: long simulations, images, other versions
 	@tools/bootstrap dev
-	@tools/services
+	@tools/services slow
 	@$(PYTEST) -m slow $(PYTEST_ARGS) || { code=$$?; \
 	  if [ $$code -eq 5 ]; then echo "no test is marked slow: nothing to run"; else exit $$code; fi; }
+
+kubeflow-test: ## the component image, and the compiled release pipeline run in it task by task
+	@tools/bootstrap dev
+	@tools/services slow
+	@.venv/bin/pytest tests/kubeflow/image $(PYTEST_ARGS)
+
+image: ## the component image, with podman, docker or buildah (IMAGE=name, ENGINE=program)
+	@tools/image $(if $(IMAGE),--tag $(IMAGE)) $(if $(ENGINE),--engine $(ENGINE))
 
 lint: ## ruff (rules, format) and mypy
 	@tools/bootstrap dev

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 an error; 2 wrong usage or configuration; 3 a gate refused
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Optional
@@ -107,6 +108,8 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command; errors of ours are one line on standard error."""
+    # As Ctrl-C: workers end too. As process 1 of a container we would otherwise not even notice.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = cli.main(standalone_mode=False)
     except EncoreError as error:

@@ -66,3 +66,13 @@ def test_an_interrupt_ends_the_worker_too_and_frees_the_workspace(taxi_project):
     os.kill(_worker_of(again), signal.SIGKILL)
     again.communicate(timeout=60)
     assert again.returncode == 1
+
+
+def test_sigterm_is_an_interrupt_as_whoever_stops_a_container_sends_it(taxi_project):
+    command = _start(taxi_project)
+    worker = _worker_of(command)
+    command.send_signal(signal.SIGTERM)
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert said.strip() == "encore: interrupted; nothing half-written is left"
+    assert not _is_running(worker)
