@@ -2,6 +2,10 @@
 
 uv reads neither pip.conf nor PIP_*. Whoever has set up pip for a private index, a proxy or a
 certificate should not have to do it twice. What is set for uv already is left alone.
+
+    pip config list | python pip_settings.py                   exports for uv
+    pip config list | python pip_settings.py --as-environment  the same settings for a pip elsewhere
+    pip config list | python pip_settings.py --local-folders   the folders that they point at
 """
 # ruff: noqa: INP001 - a script, run before anything can be imported
 
@@ -13,10 +17,21 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # Later sections win, as they do in pip.
 _SECTIONS = ("global", "install", ":env:")
+_SOURCES = (
+    "index-url",
+    "extra-index-url",
+    "find-links",
+    "trusted-host",
+    "proxy",
+    "timeout",
+    "default-timeout",
+    "retries",
+)
 
 
 def parse(lines: Iterable[str]) -> dict[str, str]:
@@ -66,12 +81,44 @@ def _certificates(pip: Mapping[str, str], env: Mapping[str, str]) -> dict[str, s
     return {}
 
 
-def main() -> None:
-    """Reads standard input, writes one `export` a line."""
-    lines = [
-        f"export {name}={shlex.quote(value)}"
-        for name, value in exports(parse(sys.stdin), os.environ).items()
+def as_environment(pip: Mapping[str, str]) -> list[str]:
+    """Where packages come from, as `PIP_X=value` lines, for a pip that does not see these files.
+
+    Only that: what else pip is told (constraints, caches) names files of this machine.
+    """
+    return [
+        f"PIP_{key.replace('-', '_').upper()}={' '.join(pip[key].split())}"
+        for key in _SOURCES
+        if pip.get(key)
     ]
+
+
+def local_folders(pip: Mapping[str, str]) -> list[str]:
+    """The existing folders that the settings name, as paths or `file:` addresses.
+
+    Of an index that is a folder, the one above: its pages may point beside it.
+    """
+    found = set()
+    for key in ("index-url", "extra-index-url", "find-links"):
+        for word in pip.get(key, "").split():
+            path = Path(unquote(urlsplit(word).path)) if word.startswith("file:") else Path(word)
+            folder = path.parent if key.endswith("index-url") else path
+            if folder.is_absolute() and folder.is_dir() and folder.parent != folder:
+                found.add(str(folder))
+    return sorted(found)
+
+
+def main() -> None:
+    """Reads standard input, writes lines to standard output."""
+    pip = parse(sys.stdin)
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    if wanted == "--as-environment":
+        lines = as_environment(pip)
+    elif wanted == "--local-folders":
+        lines = local_folders(pip)
+    else:
+        out = exports(pip, os.environ)
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in out.items()]
     sys.stdout.write("\n".join([*lines, ""]))
 
 
