@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run nightly test test-slow kubeflow-test image lint fix bench lock clean
+.PHONY: help setup run nightly test test-slow test-tfx-1.21 kubeflow-test image lint fix bench lock clean
 
 # One worker for each core, four at most: each loads TensorFlow for itself (about 1.5 GB).
 TEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 PYTEST = .venv/bin/pytest -n $(TEST_WORKERS) --dist loadfile
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## .venv with everything that developing needs
 	@tools/bootstrap dev
@@ -32,6 +32,9 @@ test-slow: ## the slow tests: long simulations, images, other versions
 	@tools/services slow
 	@$(PYTEST) -m slow $(PYTEST_ARGS) || { code=$$?; \
 	  if [ $$code -eq 5 ]; then echo "no test is marked slow: nothing to run"; else exit $$code; fi; }
+
+test-tfx-1.21: ## the tests on TFX 1.21, in a Debian 13 root (needs root; see tools/debian13)
+	@tools/debian13 make --no-print-directory test TEST_WORKERS=$(TEST_WORKERS) PYTEST_ARGS='$(PYTEST_ARGS)'
 
 kubeflow-test: ## the component image, and the compiled release pipeline run in it task by task
 	@tools/bootstrap dev
@@ -63,4 +66,4 @@ lock: ## requirements/*.txt from requirements/*.in (UPGRADE=1: the newest versio
 
 clean: ## what building and testing leave behind (.venv and .encore stay)
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/bench src/*.egg-info
-	@find . -path ./.venv -prune -o -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -path ./.venv -prune -o -path ./.cache -prune -o -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

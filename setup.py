@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import pathlib
 
 from setuptools import find_packages, setup
@@ -17,6 +18,11 @@ FOLDERS = (
     "pipeline",
     "kubeflow",
 )
+# Used from a checkout (`kubectl apply -k`, `make image`), so not installed.
+FROM_CHECKOUT = tuple(
+    HERE / "kubeflow" / name
+    for name in ("base", "components", "image", "make-secrets", "overlays")
+)
 
 
 def _packages() -> list[str]:
@@ -29,19 +35,27 @@ def _packages() -> list[str]:
     return names
 
 
-PACKAGES = _packages()
+def _data(folder: str) -> list[str]:
+    """The files of a folder that are no code, whatever they are, as patterns."""
+    found = (path.relative_to(HERE / folder) for path in (HERE / folder).rglob("*"))
+    return [
+        glob.escape(str(path))
+        for path in sorted(found)
+        if path.suffix not in {".py", ".pyc"}
+        and not any(part.startswith((".", "__pycache__")) for part in path.parts)
+        and (HERE / folder / path).is_file()
+        and not any((HERE / folder / path).is_relative_to(place) for place in FROM_CHECKOUT)
+    ]
+
 
 setup(
-    packages=PACKAGES,
+    packages=_packages(),
     package_dir={
         "": "src",
         **{f"tfx_encore.{folder}": folder for folder in FOLDERS},
     },
     package_data={
         "tfx_encore": ["py.typed"],
-        **{
-            name: ["*.pbtxt", "*.json", "*.html", "*.css", "*.yaml", "*.js", "templates/*.tmpl"]
-            for name in PACKAGES[1:]
-        },
+        **{f"tfx_encore.{folder}": _data(folder) for folder in FOLDERS},
     },
 )

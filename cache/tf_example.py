@@ -11,12 +11,13 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import DecodeError
 
 from tfx_encore.cache.example_wire import RawFeature, split_example
 from tfx_encore.cache.row_spec import FeatureSpec, SignatureSpec
 from tfx_encore.cache.rows import Cell, Row, cell, join_strings, split_strings, to_array
+from tfx_encore.schemas.compat import message_class
 from tfx_encore.schemas.errors import DataError
 
 _KIND_OF_DTYPE = {"float32": "float_list", "int64": "int64_list", "string": "bytes_list"}
@@ -79,10 +80,7 @@ def _example_class() -> Any:
     )
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    found = pool.FindMessageTypeByName("tfx_encore.wire.Example")
-    if hasattr(message_factory, "GetMessageClass"):
-        return message_factory.GetMessageClass(found)
-    return message_factory.MessageFactory(pool).GetPrototype(found)
+    return message_class(pool, "tfx_encore.wire.Example")
 
 
 Example = _example_class()

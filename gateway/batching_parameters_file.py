@@ -11,16 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from google.protobuf import (
-    descriptor_pb2,
-    descriptor_pool,
-    message_factory,
-    text_format,
-    wrappers_pb2,
-)
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format, wrappers_pb2
 from pydantic import ValidationError
 
 from tfx_encore.gateway.batching_parameters import BatchingParameters
+from tfx_encore.schemas.compat import message_class
 from tfx_encore.schemas.errors import ConfigError
 
 _PACKAGE = "tensorflow.serving"
@@ -133,10 +128,7 @@ def _message_class(messages: Mapping[str, Mapping[str, ProtoField]], name: str) 
         for field_name, field in fields.items():
             described.field.append(_field(field_name, field, list(messages)))
     pool.AddSerializedFile(file.SerializeToString())
-    descriptor = pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")
-    if hasattr(message_factory, "GetMessageClass"):  # protobuf 4.22 and later
-        return message_factory.GetMessageClass(descriptor)
-    return message_factory.MessageFactory(pool).GetPrototype(descriptor)
+    return message_class(pool, f"{_PACKAGE}.{name}")
 
 
 def _field(name: str, field: ProtoField, messages: Sequence[str]) -> Any:

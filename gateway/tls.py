@@ -22,8 +22,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 
+from tfx_encore.schemas.compat import message_class
 from tfx_encore.schemas.errors import ConfigError
 
 _MAX_BYTES = 2**20
@@ -177,5 +178,4 @@ def _ssl_config_class() -> Any:
         message.field.add(name=name, number=number, type=kind, label=kinds.LABEL_OPTIONAL)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    descriptor = pool.FindMessageTypeByName("tensorflow.serving.SSLConfig")
-    return message_factory.MessageFactory(pool).GetPrototype(descriptor)
+    return message_class(pool, "tensorflow.serving.SSLConfig")

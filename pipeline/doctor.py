@@ -31,7 +31,7 @@ PACKAGES: dict[str, Optional[str]] = {
     "tensorflow-serving-api": None,
     "tfx-bsl": None,
     "keras": ">=3,<4",
-    "tf-keras": ">=2.16,<2.17",
+    "tf-keras": None,
     "setuptools": "<81",  # tfx imports pkg_resources
     "dill": "",  # tfx-bsl and TFT need it, and Beam no longer brings it
 }

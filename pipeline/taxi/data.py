@@ -28,7 +28,7 @@ def shipped_csv() -> pathlib.Path:
         file = pathlib.Path(folder) / _DATA
         if file.is_file():
             return file
-    raise DataError(f"the installed tfx package holds no {_DATA}; install tfx 1.16 from PyPI")
+    raise DataError(f"the installed tfx package holds no {_DATA}; install tfx from PyPI")
 
 
 def write_spans(

@@ -17,6 +17,7 @@ TARGETS = [
     "nightly",
     "test",
     "test-slow",
+    "test-tfx-1.21",
     "lint",
     "fix",
     "bench",
@@ -36,7 +37,7 @@ def checkout(root: Path, tmp_path: Path) -> Path:
     """The Makefile and .ci/run beside programs that only note that they were called."""
     shutil.copy(root / "Makefile", tmp_path / "Makefile")
     shutil.copytree(root / ".ci", tmp_path / ".ci")
-    for name in ["tools/bootstrap", "tools/services", "tools/view", "tools/lock"]:
+    for name in ["tools/bootstrap", "tools/services", "tools/view", "tools/lock", "tools/debian13"]:
         _script(tmp_path / name, f'echo "{name} $*" >> calls')
     for name in ["pytest", "ruff", "mypy", "python"]:
         _script(
@@ -60,7 +61,7 @@ def _calls(folder: Path) -> list[str]:
 
 
 def test_make_alone_lists_every_target(checkout: Path) -> None:
-    listed = re.findall(r"^  make ([a-z-]+) ", _run(checkout, "make").stdout, re.MULTILINE)
+    listed = re.findall(r"^  make (\S+) ", _run(checkout, "make").stdout, re.MULTILINE)
     assert listed == TARGETS
 
 
@@ -75,6 +76,14 @@ def test_make_test_prepares_services_and_leaves_out_slow_tests(checkout: Path) -
         "tools/bootstrap dev",
         "tools/services",
         "pytest -n 2 --dist loadfile -m not slow tests/x",
+    ]
+
+
+def test_the_other_tfx_is_tested_in_the_root_by_the_same_target(checkout: Path) -> None:
+    run = _run(checkout, "make", "test-tfx-1.21", "TEST_WORKERS=2", "PYTEST_ARGS=tests/x -x")
+    assert run.returncode == 0
+    assert _calls(checkout) == [
+        "tools/debian13 make --no-print-directory test TEST_WORKERS=2 PYTEST_ARGS=tests/x -x"
     ]
 
 

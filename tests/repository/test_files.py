@@ -19,6 +19,11 @@ FORBIDDEN = {
 }
 
 PIN = re.compile(r"^[a-z0-9][a-z0-9._-]*(\[[a-z0-9,-]+\])?==[^\s;]+( ; [^\\]+)?$")
+# For each TFX what the product runs on, and that with what developing needs.
+SETS = [
+    ("tfx116-py310.txt", "dev-py310.txt"),
+    ("tfx121-py311-py313.txt", "dev-py311-py313.txt"),
+]
 HASH = re.compile(r"^--hash=sha256:[0-9a-f]{64}$")
 
 
@@ -72,17 +77,20 @@ def test_an_ordinary_address_is_let_through() -> None:
     assert findings(text, Path("/srv/checkouts/encore")) == []
 
 
-def _pins(file: Path) -> dict[str, str]:
-    """Version by package, checking that every entry is a pin with hashes and nothing else."""
+def _pins(file: Path) -> dict[str, set[str]]:
+    """Versions by package, checking that every entry is a pin with hashes and nothing else.
+
+    There are several where markers choose between them.
+    """
     entries = re.sub(r"\\\n", " ", file.read_text()).splitlines()
-    pins = {}
+    pins: dict[str, set[str]] = {}
     for entry in entries:
         pin, *hashes = re.split(r"\s+(?=--hash)", entry.strip())
         assert PIN.match(pin), f"{file.name}: not a pin: {pin}"
         assert hashes, f"{file.name}: no hash: {pin}"
         assert all(HASH.match(each) for each in hashes), f"{file.name}: {pin}"
         name, version = pin.split(" ; ")[0].split("==")
-        pins[name] = version
+        pins.setdefault(name, set()).add(version)
     return pins
 
 
@@ -91,7 +99,8 @@ def _locks(root: Path) -> list[Path]:
 
 
 def test_every_requirement_is_pinned_by_version_and_hash(root: Path) -> None:
-    assert {file.name for file in _locks(root)} >= {"tfx116-py310.txt", "dev-py310.txt", "uv.txt"}
+    names = {file.name for file in _locks(root)}
+    assert names >= {"uv.txt", *(name for pair in SETS for name in pair)}
     assert all(_pins(file) for file in _locks(root))
 
 
@@ -99,14 +108,18 @@ def test_every_lock_has_its_source(root: Path) -> None:
     assert [f.name for f in _locks(root) if not f.with_suffix(".in").is_file()] == []
 
 
-def test_the_development_set_contains_the_run_set_unchanged(root: Path) -> None:
-    run = _pins(root / "requirements/tfx116-py310.txt")
-    dev = _pins(root / "requirements/dev-py310.txt")
+@pytest.mark.parametrize(("run_set", "dev_set"), SETS)
+def test_the_development_set_contains_the_run_set_unchanged(
+    root: Path, run_set: str, dev_set: str
+) -> None:
+    run = _pins(root / "requirements" / run_set)
+    dev = _pins(root / "requirements" / dev_set)
     assert {name: dev.get(name) for name in run} == run
 
 
-def test_source_packages_are_built_with_the_pinned_tools(root: Path) -> None:
-    run = _pins(root / "requirements/tfx116-py310.txt")
+@pytest.mark.parametrize("run_set", [run for run, _ in SETS])
+def test_source_packages_are_built_with_the_pinned_tools(root: Path, run_set: str) -> None:
+    run = _pins(root / "requirements" / run_set)
     build = _pins(root / "requirements/build.txt")
     assert build["setuptools"] == run["setuptools"]
 
@@ -141,7 +154,7 @@ def test_every_service_that_a_test_needs_is_one_that_is_installed_from_apt(root:
 
 
 def test_the_scripts_are_executable_and_parse(root: Path) -> None:
-    for name in ["bootstrap", "services", "lock", "view"]:
+    for name in ["bootstrap", "services", "lock", "view", "debian13"]:
         assert (root / "tools" / name).stat().st_mode & 0o111, name
     assert (root / ".ci/run").stat().st_mode & 0o111
     scripts = [*(root / "tools").glob("*"), root / ".ci/run"]
