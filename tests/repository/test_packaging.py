@@ -83,8 +83,6 @@ def test_a_wheel_holds_every_file_of_the_folders_and_no_other(
     assert {"tfx_encore/schemas/taxi.pbtxt", "tfx_encore/py.typed"} <= expected | face
     files = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert (expected | face) ^ files == set()
-# Used from a checkout (`kubectl apply -k`, `make image`), so not installed.
-FROM_CHECKOUT = ("kubeflow/base/", "kubeflow/components/", "kubeflow/overlays/", "kubeflow/image/")
 
 
 def test_a_wheel_holds_nothing_that_is_used_from_a_checkout(wheel: zipfile.ZipFile) -> None:
