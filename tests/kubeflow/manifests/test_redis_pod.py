@@ -25,7 +25,7 @@ from tfx_encore.cache.redis_config import parse_redis_config
 from tfx_encore.cache.redis_store import RedisStore
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.service("npm", "redis-server")
+pytestmark = pytest.mark.service("npm", "openssl", "redis-server")
 
 
 def make_secrets(*args: str) -> dict[str, dict[str, str]]:
