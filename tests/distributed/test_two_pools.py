@@ -200,7 +200,7 @@ def test_a_worker_lost_at_work_fails_the_step_and_leaves_no_half_file(how, tmp_p
 
 def _is(step: str, full: str) -> bool:
     """Whether a step's full name is that of the step or of a part of it."""
-    first = full.split("/")[0]
+    first = full.split("/", maxsplit=1)[0]
     return first == step or first.startswith(f"{step}[")
 
 
