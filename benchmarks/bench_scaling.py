@@ -17,7 +17,6 @@ import bench_night_cost as night
 
 SIGNATURE = "serving_default"
 HEAD = 50_000  # answers at most, whatever the log holds
-_START = "starting"  # an empty run of a stage: what starting and importing take
 
 
 def run(quick: bool) -> dict[str, Any]:
@@ -26,7 +25,7 @@ def run(quick: bool) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="scaling-") as root:
         save_model(Path(root) / "model")
-        starts = {stage: started(stage, Path(root)) for stage in STAGES}
+        starts = started(Path(root))
         for size in sizes:
             folder = Path(root) / str(size)
             folder.mkdir()
@@ -56,17 +55,13 @@ def run(quick: bool) -> dict[str, Any]:
     }
 
 
-def started(stage: str, root: Path) -> dict[str, float]:
-    """What a stage takes for ten rows: starting, importing, building the pipeline."""
-    folder = root / f"{_START}-{stage}"
+def started(root: Path) -> dict[str, dict[str, float]]:
+    """What each stage takes for ten rows: starting, importing, building the pipeline."""
+    folder = root / "start"
     folder.mkdir()
     (folder / "model").symlink_to(root / "model")
     measure("log", folder, 10)
-    for before in STAGES:
-        cost = measure(before, folder, 10)
-        if before == stage:
-            return cost
-    raise KeyError(stage)
+    return {stage: measure(stage, folder, 10) for stage in STAGES}
 
 
 def with_ratios(rows: list[dict[str, Any]], starts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from tfx_encore.schemas.warmup_policy import WarmupPolicy
 
 BUCKET_BYTES = 24 << 20  # of sources for each bucket of rows
 _MAX_BUCKETS = 1000
+_FANOUT = 16  # workers that merge heads before the last one does
 
 
 def count(
@@ -61,7 +62,7 @@ def count(
             | "Merge"
             >> beam.ParDo(merge).with_outputs(counting.TOTALS, counting.DISTINCT, main="head")
         )
-        head = merged.head | "Head" >> beam.CombineGlobally(best)
+        head = merged.head | "Head" >> beam.CombineGlobally(best).with_fanout(_FANOUT)
         _ = (
             head
             | "Save head" >> beam.Map(head_file.write_chunks, tmp, policy.batch_size)

@@ -30,6 +30,7 @@ FILES = "files"
 TIMES = "times"
 TOTALS = "totals"
 ROWS, DISTINCT = "rows", "distinct"  # kinds of packs
+_ROWS_AT_ONCE = 1000  # of a head, in one element: runners limit what one may weigh
 _FLUSH_AT = 50_000  # distinct rows held in a worker before they go on to be merged
 
 RowOf = tuple[int, bytes]
@@ -227,7 +228,7 @@ def merge_packs(packs: Iterable[Packed]) -> dict[RowOf, Seen]:
 
 
 class MergeBucket(beam.DoFn):
-    """(bucket, packs) -> the head of the bucket's rows; totals, and its distinct rows, beside.
+    """(bucket, packs) -> the head of its rows in parts; totals, and its distinct rows, beside.
 
     Args:
         fingerprint: of the model.
@@ -265,7 +266,9 @@ class MergeBucket(beam.DoFn):
             path = f"{self._folder}/{DISTINCT}-{bucket:06d}.pack"
             for _, packed in write_packs(DISTINCT, path, {bucket: mine}):
                 yield TaggedOutput(DISTINCT, packed)
-        yield self._head.extract_output([*self._rows(merged)])
+        head = self._head.extract_output([*self._rows(merged)])
+        for start in range(0, len(head), _ROWS_AT_ONCE):
+            yield head[start : start + _ROWS_AT_ONCE]
 
     def _rows(self, merged: dict[RowOf, Seen]) -> Iterator[HeadRow]:
         """Those seen before the cut."""

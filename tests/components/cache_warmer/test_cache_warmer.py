@@ -23,6 +23,7 @@ from tfx_encore.components.cache_warmer.executor import Executor
 from tfx_encore.components.cache_warmer.warm import warm
 from tfx_encore.metadata.fingerprint import fingerprint_saved_model
 from tfx_encore.metadata.releases import ReleaseDirectory
+from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.schemas.artifacts import CacheSnapshot, CoverageReport
 from tfx_encore.schemas.charts import Coverage
 from tfx_encore.schemas.errors import ConfigError, DataError, ModelError
@@ -122,7 +123,7 @@ def runner(tmp_path, models, traffic):
             "releases": releases and str(releases),
         }
         context = Executor.Context(
-            beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(root / "tmp"), unique_id="1"
+            beam_pipeline_args=[*beam_args("FnApiRunner")], tmp_dir=str(root / "tmp"), unique_id="1"
         )
         go.snapshot = Path(outputs["snapshot"][0].uri)
         Executor(context).Do(inputs, outputs, properties)

@@ -27,6 +27,7 @@ from tfx_encore.components.logged_evaluator.tally import (
 )
 from tfx_encore.monitoring.night_slices import NightSlices
 from tfx_encore.monitoring.slice_discovery import PairCounts
+from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.schemas.artifacts import NightStatistics, RequestLogReport
 from tfx_encore.schemas.evaluation_policy import EvaluationPolicy
 from tfx_encore.schemas.nightly_policy import LogPolicy, NightlyPolicy
@@ -247,7 +248,9 @@ def evaluate(tmp_path_factory) -> Callable[..., Counted]:
             "training_split": "train",
         } | {name: one for name, one in more.items() if isinstance(one, str)}
         context = BaseBeamExecutor.Context(
-            beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(folder / "tmp"), unique_id="1"
+            beam_pipeline_args=[*beam_args("FnApiRunner")],
+            tmp_dir=str(folder / "tmp"),
+            unique_id="1",
         )
         Executor(context).Do(inputs, {"statistics": [output]}, properties)
         return Counted(output)

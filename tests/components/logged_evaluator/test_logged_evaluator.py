@@ -28,6 +28,7 @@ from tfx_encore.monitoring.night_slices import NightSlices
 from tfx_encore.monitoring.served_paths import judge_paths, wrong_slices
 from tfx_encore.monitoring.slice_counts import SliceCounts, slice_key
 from tfx_encore.monitoring.slice_report import SliceTable
+from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.schemas.artifacts import SliceReport
 from tfx_encore.schemas.decisions import Outcome
 from tfx_encore.schemas.errors import DataError, ModelError
@@ -61,7 +62,7 @@ def test_slices_and_counts_are_those_of_the_release_s_own_evaluation(
         artifact.uri = str(tmp_path / name)
     inputs = {"examples": [write(tmp_path / "examples", traffic)], "model": [model_of()]}
     context = BaseBeamExecutor.Context(
-        beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path / "t"), unique_id="1"
+        beam_pipeline_args=[*beam_args("FnApiRunner")], tmp_dir=str(tmp_path / "t"), unique_id="1"
     )
     SlicedEvaluator(context).Do(
         inputs,
@@ -314,7 +315,7 @@ def test_it_runs_in_a_tfx_pipeline(traffic, write, model_of, policy, tmp_path):
             pipeline_root=str(tmp_path / "root"),
             components=[examples, model, evaluator],
             metadata_connection_config=connection,
-            beam_pipeline_args=["--runner=FnApiRunner"],
+            beam_pipeline_args=[*beam_args("FnApiRunner")],
         )
     )
     store = metadata_store.MetadataStore(connection)

@@ -21,6 +21,7 @@ from tfx.types import standard_artifacts
 from tfx_encore.components.request_log_example_gen.component import RequestLogExampleGen
 from tfx_encore.components.request_log_example_gen.executor import Executor, read_log_report
 from tfx_encore.components.request_log_example_gen.log_file import frame
+from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.schemas.artifacts import RequestLogReport
 from tfx_encore.schemas.nightly_policy import NightlyPolicy
 from tfx_encore.schemas.nights import LogReport
@@ -182,7 +183,7 @@ def night(tmp_path: Path) -> Callable[..., Made]:
             (folder / "schema" / "schema.pbtxt").write_text(schema)
             inputs["schema"] = [given]
         context = BaseBeamExecutor.Context(
-            beam_pipeline_args=["--runner=FnApiRunner"],
+            beam_pipeline_args=[*beam_args("FnApiRunner")],
             tmp_dir=str(folder / "tmp"),
             unique_id="1",
         )

@@ -15,6 +15,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx_encore.components import RequestLogExampleGen
 from tfx_encore.components.request_log_example_gen.executor import read_log_report
 from tfx_encore.components.request_log_example_gen.sources import files_digest
+from tfx_encore.pipeline.beam_options import beam_args
 
 SCHEMA = 'feature { name: "fare" type: FLOAT }\nfeature { name: "hour" type: INT }\n'
 
@@ -38,7 +39,7 @@ def run(folder: Path, file: Path) -> metadata_store.MetadataStore:
             components=[schema, gen, statistics],
             enable_cache=True,
             metadata_connection_config=connection,
-            beam_pipeline_args=["--runner=FnApiRunner"],
+            beam_pipeline_args=[*beam_args("FnApiRunner")],
         )
     )
     return metadata_store.MetadataStore(connection)

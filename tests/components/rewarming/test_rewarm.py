@@ -15,6 +15,7 @@ from tfx_encore.components.rewarming.rewarm import rewarm
 from tfx_encore.metadata.files import digests_below
 from tfx_encore.metadata.night_snapshots import NightSnapshots, snapshots_of
 from tfx_encore.metadata.release_layout import SNAPSHOT
+from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.schemas.artifacts import CoverageReport, RequestLogReport
 from tfx_encore.schemas.errors import DataError, ModelError
 from tfx_encore.schemas.nights import LogReport, NightCoverage
@@ -128,7 +129,7 @@ class TestSnapshotCoverage:
                 inputs["log_report"] = [log]
             component = SnapshotCoverage(str(tmp_path / "releases"), "taxi", log_files, nonce="1")
             context = Executor.Context(
-                beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path), unique_id="1"
+                beam_pipeline_args=[*beam_args("FnApiRunner")], tmp_dir=str(tmp_path), unique_id="1"
             )
             Executor(context).Do(inputs, {"coverage": [report]}, component.exec_properties)
             path = Path(report.uri, "coverage.json")

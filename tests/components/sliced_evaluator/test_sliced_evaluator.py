@@ -18,6 +18,7 @@ from tfx_encore.components.sliced_evaluator.component import SlicedEvaluator
 from tfx_encore.components.sliced_evaluator.executor import Executor
 from tfx_encore.monitoring.auc import auc
 from tfx_encore.monitoring.slice_report import SliceTable
+from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.schemas.artifacts import SliceReport
 from tfx_encore.schemas.decisions import Decision, Evidence, Outcome
 from tfx_encore.schemas.errors import ConfigError, DataError, ModelError
@@ -78,7 +79,7 @@ def evaluate(
     inputs |= {"baseline_model": [baseline]} if baseline else {}
     inputs |= {key: [artifact] for key, artifact in more.items()}
     outputs = outputs_in(folder)
-    context = BaseBeamExecutor.Context(beam_pipeline_args=["--runner=FnApiRunner"])
+    context = BaseBeamExecutor.Context(beam_pipeline_args=[*beam_args("FnApiRunner")])
     Executor(context).Do(
         inputs,
         {key: [getattr(outputs, key)] for key in ("evaluation", "blessing", "slice_report")},
