@@ -1,4 +1,4 @@
-"""Compiles pipelines into Kubeflow Pipelines v2 specifications that the open-source backend runs."""
+"""Compiles pipelines into Kubeflow Pipelines v2 specifications for the open-source backend."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def compile_pipeline(pipeline: Pipeline, *, image: str, output: pathlib.Path) ->
     return job
 
 
-def compile_package(
-    pipeline: Pipeline, parameters: Sequence[Parameter], target: Target
-) -> Package:
+def compile_package(pipeline: Pipeline, parameters: Sequence[Parameter], target: Target) -> Package:
     """Compiles a pipeline into what Kubeflow's API server takes.
 
     Args:

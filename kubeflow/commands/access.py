@@ -31,7 +31,9 @@ _OPTIONS = (
         metavar="FILE",
         help=f"Bearer token. Default: ${TOKEN_VARIABLE}, the service account's.",
     ),
-    click.option("--ca-cert", "ca_file", default="", metavar="FILE", help="The server's authority."),
+    click.option(
+        "--ca-cert", "ca_file", default="", metavar="FILE", help="The server's authority."
+    ),
 )
 
 
@@ -59,9 +61,7 @@ _RUN_OPTIONS = (
         help="The experiment; made if there is none.",
     ),
     click.option("--pipeline-root", default="", metavar="URI", help="Default: as compiled."),
-    click.option(
-        "--service-account", default="", metavar="NAME", help="That tasks run under."
-    ),
+    click.option("--service-account", default="", metavar="NAME", help="That tasks run under."),
 )
 
 
