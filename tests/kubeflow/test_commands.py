@@ -93,7 +93,7 @@ def test_options_reach_the_specification(
     ("section", "changes", "arguments", "message"),
     [
         ("training", {"module": "model.py"}, (), "`COPY model.py`"),
-        ("data", {"spans": "/home/me/{SPAN}.csv"}, (), "below no volume"),
+        ("data", {"spans": "/data/{SPAN}.csv"}, (), "below no volume"),
         ("beam", {"runner": "DaskRunner"}, (), "loses data"),
         ("metadata", {"sqlite": "m.sqlite"}, (), "metadata.grpc"),
         ("drift", {"labels": ["tip"]}, (), "no feature 'tip'"),

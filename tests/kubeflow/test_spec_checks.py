@@ -212,7 +212,7 @@ FAULTS: dict[str, list[tuple[Spoil, str]]] = {
         ),
     ],
     "path": [
-        (lambda s, p: _root(s, "releases").update(defaultValue="/home/me/releases"), "/home/me"),
+        (lambda s, p: _root(s, "releases").update(defaultValue="/data/releases"), "/data"),
         (
             lambda s, p: _replace(_parameter(s, "LiveRelease", "releases"), **_constant("/r")),
             "releases of LiveRelease",
