@@ -2,7 +2,7 @@
 
 Arguments, inputs and outputs are those of TFX's own entry point, which does the work. Around it,
 three things that Google's Vertex does for TFX and the open-source backend does not
-(docs/adr/0008-our-own-entry-point.md):
+(docs/adr/0008-kubeflow-runs-the-local-pipelines.md):
 
 - artifacts are at `s3://` or `minio://` URIs; the backend copies them to and from local paths, and
   TFX is given these;

@@ -9,6 +9,7 @@ from typing import Any, Optional, TypeVar
 
 import click
 
+from tfx_encore.kubeflow.commands.options import need_kfp
 from tfx_encore.kubeflow.server import DEFAULT_EXPERIMENT, HOST_VARIABLE, TOKEN_VARIABLE, Access
 from tfx_encore.kubeflow.spec_checks import check_package
 from tfx_encore.kubeflow.spec_package import Package, package_text, read_package
@@ -76,8 +77,9 @@ def access_of(host: str, namespace: str, token_file: str, ca_file: str) -> Acces
     """The access that the options describe.
 
     Raises:
-        ConfigError: `host` is no URL.
+        ConfigError: `host` is no URL, or Kubeflow's SDK is not installed.
     """
+    need_kfp()
     if host and not host.startswith(("http://", "https://")):
         raise ConfigError(f"{host!r} is no URL; write https://{host}", key="--host")
     return Access(host.rstrip("/"), namespace, token_file, ca_file)

@@ -10,6 +10,7 @@ import click
 from tfx_encore.kubeflow.commands.options import (
     KINDS,
     kind_argument,
+    need_kfp,
     parse_secret,
     parse_variable,
     parse_volume,
@@ -91,6 +92,7 @@ def command(
     """
     if name and kind is None:
         raise click.UsageError("--name goes with one pipeline; say which: release or nightly")
+    need_kfp()
     from tfx_encore.pipeline.quiet import hush
 
     hush()
