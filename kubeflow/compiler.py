@@ -16,7 +16,7 @@ from tfx_encore.kubeflow.platform_spec import platform_spec
 from tfx_encore.kubeflow.spec_package import Package
 from tfx_encore.kubeflow.target import Target
 
-# TFX's own cannot run on the open-source backend: docs/adr/0008-kubeflow-runs-the-local-pipelines.md
+# TFX's own entry point cannot run on the open-source backend (docs/adr/0008).
 ENTRY_POINT = ("python", "-m", "tfx_encore.kubeflow.entrypoint")
 _SUFFIX = "_task"
 

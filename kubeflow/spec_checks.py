@@ -34,8 +34,9 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 # Where the backend mounts its own volumes, and where nothing may be mounted.
 _TAKEN = (
     *("/kfp-launcher", "/kfp-workspace", "/gcs", "/s3", "/minio"),
-    *("/.local", "/.cache", "/.config", "/etc", "/usr", "/proc", "/dev", "/sys", "/tmp"),  # noqa: S108
+    *("/.local", "/.cache", "/.config", "/etc", "/usr", "/proc", "/dev", "/sys"),
 )
+_WHOLE = ("/", "/tmp")  # noqa: S108 - below them there is room
 _PLANNERS = "tfx_encore.kubeflow.planning."
 _PLACES = ("{SPAN}", "{VERSION}", "{YYYY}", "{MM}", "{DD}")
 
@@ -263,8 +264,8 @@ def check_mounts(mounts: list[tuple[str, str]]) -> Iterator[Problem]:
         if not OBJECT_NAME.match(claim):
             yield Problem("claim", f"volume {path}", repr(claim))
         others = {other for _, other in mounts[:number]}
-        wrong = not path.startswith("/") or path in others
-        if wrong or any(is_below(path, taken) for taken in _TAKEN) or path == "/":
+        wrong = not path.startswith("/") or path in others or path.rstrip("/") in _WHOLE
+        if wrong or path == "/" or any(is_below(path, taken) for taken in _TAKEN):
             yield Problem("mount", f"volume {claim}", f"mounted at {path!r}")
 
 
