@@ -1,8 +1,8 @@
 """Which parameters of the components are known only when a pipeline runs. No IO here.
 
-The pipelines for Kubeflow are the local ones. What the local runner computes before a run, a planner
-computes in the run's first task: it builds the same components and hands out their parameters, each
-under one of the names below. Nothing is computed twice in two ways.
+The pipelines for Kubeflow are the local ones. What the local runner computes before a run, a
+planner computes in the run's first task: it builds the same components and hands out their
+parameters, each under one of the names below. Nothing is computed twice in two ways.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compiles pipelines into Kubeflow Pipelines v2 specifications that the open-source backend runs."""
+"""Compiles pipelines into Kubeflow Pipelines v2 specifications for the open-source backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfx_encore.kubeflow.platform_spec import platform_spec
 from tfx_encore.kubeflow.spec_package import Package
 from tfx_encore.kubeflow.target import Target
 
-# TFX's own entry point cannot run on the open-source backend: docs/adr/0008.
+# TFX's own entry point cannot run on the open-source backend (docs/adr/0008).
 ENTRY_POINT = ("python", "-m", "tfx_encore.kubeflow.entrypoint")
 _SUFFIX = "_task"
 
@@ -37,9 +37,7 @@ def compile_pipeline(pipeline: Pipeline, *, image: str, output: pathlib.Path) ->
     return job
 
 
-def compile_package(
-    pipeline: Pipeline, parameters: Sequence[Parameter], target: Target
-) -> Package:
+def compile_package(pipeline: Pipeline, parameters: Sequence[Parameter], target: Target) -> Package:
     """Compiles a pipeline into what Kubeflow's API server takes.
 
     Args:

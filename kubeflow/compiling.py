@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Optional
 
+from tfx_encore.kubeflow.problems import Problem
 from tfx_encore.kubeflow.project_checks import check_project
-from tfx_encore.kubeflow.spec_checks import Problem, check_package
+from tfx_encore.kubeflow.spec_checks import check_package
 from tfx_encore.kubeflow.spec_package import Package, write_package
 from tfx_encore.kubeflow.target import Target
 from tfx_encore.pipeline.config import ProjectConfig, check_features, features_used
@@ -35,13 +35,14 @@ class Compiled:
     warnings: tuple[Problem, ...]
 
 
-def compile_project(  # noqa: PLR0917 - what is compiled, for where, into what
+def compile_project(
     kind: str,
     config: ProjectConfig,
     schema_file: pathlib.Path,
     target: Target,
-    name: str,
     output: pathlib.Path,
+    *,
+    name: Optional[str] = None,
 ) -> Compiled:
     """Compiles one pipeline of a project; nothing is written if the backend would reject it.
 
@@ -50,17 +51,18 @@ def compile_project(  # noqa: PLR0917 - what is compiled, for where, into what
         config: the project.
         schema_file: its curated schema; it becomes part of the specification.
         target: where the pipeline will run.
-        name: the pipeline's name on Kubeflow.
         output: folder to write `<kind>.yaml` into.
+        name: the pipeline's name on Kubeflow; the model's and the kind if not given.
 
     Raises:
         ConfigError: the backend would reject the pipeline, or it could not run there; gives the
             reason and the way out of each problem.
         DataError: the schema cannot be read.
     """
+    name = name or f"{config.model}-{kind}".lower().replace("_", "-")
     check_features(features_used(config), read_columns(schema_file), "encore.yaml")
     refuse(kind, check_project(kind, config, target, name))
-    package = _compile(kind)(config, schema_file, target, name)
+    package = _compile(kind, config, schema_file, target, name)
     problems = check_package(package.pipeline, package.platform)
     refuse(kind, problems)
     file = output / f"{kind}.yaml"
@@ -76,16 +78,12 @@ def refuse(kind: str, problems: tuple[Problem, ...]) -> None:
         raise ConfigError(f"the {kind} pipeline cannot run on Kubeflow:{lines}")
 
 
-def _compile(kind: str) -> Callable[[ProjectConfig, pathlib.Path, Target, str], Package]:
+def _compile(
+    kind: str, config: ProjectConfig, schema_file: pathlib.Path, target: Target, name: str
+) -> Package:
     from tfx_encore.kubeflow import graphs
     from tfx_encore.kubeflow.compiler import compile_package
 
-    build: Any = {"release": graphs.release_pipeline, "nightly": graphs.nightly_pipeline}[kind]
-
-    def compiled(
-        config: ProjectConfig, schema_file: pathlib.Path, target: Target, name: str
-    ) -> Package:
-        pipeline, parameters = build(config, schema_file, target, name)
-        return compile_package(pipeline, parameters, target)
-
-    return compiled
+    build = {"release": graphs.release_pipeline, "nightly": graphs.nightly_pipeline}[kind]
+    pipeline, parameters = build(config, schema_file, target, name)
+    return compile_package(pipeline, parameters, target)

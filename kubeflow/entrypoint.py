@@ -2,7 +2,7 @@
 
 Arguments, inputs and outputs are those of TFX's own entry point, which does the work. Around it,
 three things that Google's Vertex does for TFX and the open-source backend does not
-(docs/adr/0008-our-own-entry-point.md):
+(docs/adr/0008-kubeflow-runs-the-local-pipelines.md):
 
 - artifacts are at `s3://` or `minio://` URIs; the backend copies them to and from local paths, and
   TFX is given these;
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -80,12 +80,11 @@ def local_path(uri: str) -> str:
 
 def restore_uris(output_file: str, uris: dict[str, str]) -> None:
     """Puts the URIs back into what the component said of its outputs."""
-    with open(output_file, encoding="utf-8") as file:
-        said = json.load(file)
+    file = pathlib.Path(output_file)
+    said = json.loads(file.read_text(encoding="utf-8"))
     for _, artifact in _artifacts(said.get("artifacts", {})):
         artifact["uri"] = uris.get(artifact.get("uri", ""), artifact.get("uri", ""))
-    with open(output_file, "w", encoding="utf-8") as file:
-        json.dump(said, file)
+    file.write_text(json.dumps(said), encoding="utf-8")
 
 
 def _artifacts(lists: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -106,12 +105,12 @@ def _is_backends(artifact: dict[str, Any]) -> bool:
 def _make_folders(invocation: Invocation) -> None:
     """The launcher makes the folders above the outputs; components expect their own to be there."""
     outputs = invocation["outputs"]
-    os.makedirs(os.path.dirname(outputs["outputFile"]), exist_ok=True)
+    pathlib.Path(outputs["outputFile"]).parent.mkdir(parents=True, exist_ok=True)
     for _, artifact in _artifacts(outputs.get("artifacts", {})):
-        path = artifact["uri"]
-        if "://" not in path:
+        if "://" not in artifact["uri"]:
+            path = pathlib.Path(artifact["uri"])
             is_value = any(f"title: {name}\n" in _type_name(artifact) for name in _VALUE_TYPES)
-            os.makedirs(os.path.dirname(path) if is_value else path, exist_ok=True)
+            (path.parent if is_value else path).mkdir(parents=True, exist_ok=True)
 
 
 def _run(options: argparse.Namespace, invocation: Invocation, beam_args: list[str]) -> None:

@@ -108,14 +108,10 @@ def nightly_pipeline(
 
 
 def _runtime(parameters: Iterable[Parameter]) -> dict[str, Any]:
-    return {
-        p.name: RuntimeParameter(p.name, ptype=p.type, default=p.default) for p in parameters
-    }
+    return {p.name: RuntimeParameter(p.name, ptype=p.type, default=p.default) for p in parameters}
 
 
-def _pipeline(
-    config: ProjectConfig, name: str, nodes: list[BaseNode], *, cache: bool
-) -> Pipeline:
+def _pipeline(config: ProjectConfig, name: str, nodes: list[BaseNode], *, cache: bool) -> Pipeline:
     return Pipeline(
         pipeline_name=name,
         pipeline_root="",  # the backend's own, unless a run gives one

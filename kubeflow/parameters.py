@@ -20,13 +20,11 @@ class Parameter:
         name: what it is called.
         default: its value where a run gives none.
         description: for people who look at the pipeline in the UI.
-        section: the section of encore.yaml that it is, as JSON; "" if it is none.
     """
 
     name: str
     default: Value
     description: str
-    section: str = ""
 
     @property
     def type(self) -> type:
@@ -76,4 +74,4 @@ def _releases(config: ProjectConfig, target: Target) -> str:
 
 def _section(config: ProjectConfig, name: str) -> Parameter:
     text = to_json(getattr(config, name))
-    return Parameter(name, text, f"The section `{name}` of encore.yaml, as JSON.", section=name)
+    return Parameter(name, text, f"The section `{name}` of encore.yaml, as JSON.")

@@ -1,8 +1,8 @@
 """Volumes and secrets of the tasks: the `kubernetes` platform of a pipeline. No IO here.
 
-The messages are those of `kubernetes_executor_config.proto` in kubeflow/pipelines. Claims and Secrets
-are named by the fields that every backend from 2.0 on knows; the newer ones that may name them by a
-parameter are unknown to those before 2.5, which refuse unknown fields.
+The messages are those of `kubernetes_executor_config.proto` in kubeflow/pipelines. Claims and
+Secrets are named by the fields that every backend from 2.0 on knows. The newer ones, that may name
+them by a parameter, are unknown to backends before 2.5, which refuse unknown fields.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def platform_spec(spec: Mapping[str, Any], target: Target) -> dict[str, Any]:
         return {}
     executors = spec["deploymentSpec"]["executors"]
     containers = sorted(name for name, executor in executors.items() if "container" in executor)
-    configs = {name: config for name in containers}
+    configs = dict.fromkeys(containers, config)
     return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": configs}}}}
 
 

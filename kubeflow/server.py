@@ -204,9 +204,7 @@ class Server:
 
     def state(self, run_id: str) -> RunState:
         """How a run goes now."""
-        run = self._asked(
-            f"ask for the run {run_id}", lambda: self._client.get_run(run_id=run_id)
-        )
+        run = self._asked(f"ask for the run {run_id}", lambda: self._client.get_run(run_id=run_id))
         details = getattr(run.run_details, "task_details", None) or []
         tasks = {str(d.display_name): str(d.state or "PENDING") for d in details}
         error = getattr(run.error, "message", "") or ""

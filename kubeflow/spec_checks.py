@@ -32,8 +32,11 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "STRUCT": (dict,),
 }
 # Where the backend mounts its own volumes, and where nothing may be mounted.
-_TAKEN = ("/", "/kfp-launcher", "/kfp-workspace", "/gcs", "/s3", "/minio", "/tmp")  # noqa: S108
-_TAKEN += ("/.local", "/.cache", "/.config", "/etc", "/usr", "/proc", "/dev", "/sys")
+_TAKEN = (
+    *("/kfp-launcher", "/kfp-workspace", "/gcs", "/s3", "/minio"),
+    *("/.local", "/.cache", "/.config", "/etc", "/usr", "/proc", "/dev", "/sys"),
+)
+_WHOLE = ("/", "/tmp")  # noqa: S108 - below them there is room
 _PLANNERS = "tfx_encore.kubeflow.planning."
 _PLACES = ("{SPAN}", "{VERSION}", "{YYYY}", "{MM}", "{DD}")
 
@@ -145,9 +148,7 @@ def check_runner(runner: str, where: str) -> Iterator[Problem]:
 
 def _check_artifacts(pipeline: Spec) -> Iterator[Problem]:
     for name, component in pipeline.get("components", {}).items():
-        for key, artifact in (
-            component.get("outputDefinitions", {}).get("artifacts", {}).items()
-        ):
+        for key, artifact in component.get("outputDefinitions", {}).get("artifacts", {}).items():
             yield from _check_artifact(f"output {key} of {name}", artifact)
 
 
@@ -181,9 +182,7 @@ def _check_span_patterns(pipeline: Spec) -> Iterator[Problem]:
         if any(_PLANNERS in part for part in executor.get("container", {}).get("args", []))
     }
     for name, task in _tasks(pipeline).items():
-        component = pipeline.get("components", {}).get(
-            task.get("componentRef", {}).get("name"), {}
-        )
+        component = pipeline.get("components", {}).get(task.get("componentRef", {}).get("name"), {})
         if component.get("executorLabel") in planners:
             continue
         for key, value in _constants(task):
@@ -265,8 +264,8 @@ def check_mounts(mounts: list[tuple[str, str]]) -> Iterator[Problem]:
         if not OBJECT_NAME.match(claim):
             yield Problem("claim", f"volume {path}", repr(claim))
         others = {other for _, other in mounts[:number]}
-        wrong = not path.startswith("/") or path in others
-        if wrong or any(is_below(path, taken) for taken in _TAKEN[1:]) or path == "/":
+        wrong = not path.startswith("/") or path in others or path.rstrip("/") in _WHOLE
+        if wrong or path == "/" or any(is_below(path, taken) for taken in _TAKEN):
             yield Problem("mount", f"volume {claim}", f"mounted at {path!r}")
 
 

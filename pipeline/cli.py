@@ -66,7 +66,9 @@ class _LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        added = {name: _load(point).get_short_help_str() for name, point in added_commands().items()}
+        added = {
+            name: _load(point).get_short_help_str() for name, point in added_commands().items()
+        }
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items(), *added.items()])
 

@@ -84,7 +84,10 @@ class BeamConfig(_Section):
 
 
 class MetadataConfig(_Section):
-    """The ML Metadata store. SQLite in the workspace unless `mysql` or `grpc` is given."""
+    """The ML Metadata store. SQLite in the workspace unless `mysql` or `grpc` is given.
+
+    It holds the ledger of invalidation records, unless the release journal does.
+    """
 
     sqlite: Optional[str] = Field(
         default=None, description="SQLite file. Default: metadata.sqlite in the workspace."
@@ -94,6 +97,11 @@ class MetadataConfig(_Section):
     )
     grpc: Optional[str] = Field(
         default=None, description="HOST:PORT of an ML Metadata gRPC server, as Kubeflow runs one."
+    )
+    journal: bool = Field(
+        default=False,
+        description="The release journal is the ledger, and no ML Metadata is asked for records: "
+        "for a Kubeflow without it. The records are the same.",
     )
     password_env: str = Field(
         default="ENCORE_METADATA_PASSWORD",

@@ -1,4 +1,4 @@
-"""Where a project's ML Metadata store is, and the ledger in it."""
+"""Where a project's ML Metadata store is, and which ledger a project has."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def connection(config: ProjectConfig, workspace: Workspace) -> Any:
 
     section = config.metadata
     named = [name for name in ("sqlite", "mysql", "grpc") if getattr(section, name)]
+    if section.journal:
+        named = ["journal", *(name for name in named if name != "sqlite")]
     if len(named) > 1:
         raise ConfigError(f"names {' and '.join(named)}; choose one", key="metadata")
     if section.mysql:
@@ -49,10 +51,16 @@ def connection_config(config: ProjectConfig, workspace: Workspace) -> Any:
 
 @contextlib.contextmanager
 def open_ledger(project: Project) -> Iterator[Ledger]:
-    """The ledger of invalidation records in the project's store."""
+    """The ledger of a project's invalidation records: its store, or its release journal."""
+    store = connection(project.config, project.workspace)
+    if project.config.metadata.journal:
+        from tfx_encore.metadata.journal_ledger import JournalLedger
+
+        yield JournalLedger(project.workspace.releases)
+        return
     from tfx_encore.metadata.mlmd_ledger import MlmdLedger
 
-    ledger = MlmdLedger(connection(project.config, project.workspace))
+    ledger = MlmdLedger(store)
     try:
         yield ledger
     finally:

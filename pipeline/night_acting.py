@@ -51,9 +51,13 @@ def act(
 def publish(project: Project, store: NightStore) -> tuple[NightRecord, ...]:
     """Publishes every revision that ML Metadata lacks; returns those.
 
+    Where the release journal is the ledger, the nights are told by their records alone.
+
     Raises:
         LedgerError: ML Metadata cannot be reached or refuses.
     """
+    if project.config.metadata.journal:
+        return ()
     from tfx_encore.metadata.mlmd_night_ledger import MlmdNightLedger
 
     ledger = MlmdNightLedger(connection(project.config, project.workspace))

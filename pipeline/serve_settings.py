@@ -156,6 +156,14 @@ def _ignore_single_model(values: dict[str, Any]) -> list[str]:
 def _ledger(wanted: Optional[str], project: Optional[Project]) -> Any:
     if wanted in ("journal", "none"):
         return wanted
+    if project is not None and project.config.metadata.journal:
+        if wanted == "mlmd":
+            raise ConfigError(
+                "this project's ledger is the release journal (`metadata.journal`); name a store "
+                "in `metadata`, or give --ledger journal",
+                key="--ledger",
+            )
+        return "journal"
     if project is None:
         if wanted == "mlmd":
             raise ConfigError(

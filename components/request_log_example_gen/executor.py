@@ -66,9 +66,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         write_report(found, report, night)
 
 
-def with_files(
-    properties: dict[str, Any], nights: Sequence[types.Artifact]
-) -> dict[str, Any]:
+def with_files(properties: dict[str, Any], nights: Sequence[types.Artifact]) -> dict[str, Any]:
     """The parameters with the files of a `NightFiles` artifact, if there is one.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any, Optional, TypeVar
 
 import click
 
+from tfx_encore.kubeflow.commands.options import need_kfp
 from tfx_encore.kubeflow.server import DEFAULT_EXPERIMENT, HOST_VARIABLE, TOKEN_VARIABLE, Access
 from tfx_encore.kubeflow.spec_checks import check_package
 from tfx_encore.kubeflow.spec_package import Package, package_text, read_package
@@ -31,7 +32,9 @@ _OPTIONS = (
         metavar="FILE",
         help=f"Bearer token. Default: ${TOKEN_VARIABLE}, the service account's.",
     ),
-    click.option("--ca-cert", "ca_file", default="", metavar="FILE", help="The server's authority."),
+    click.option(
+        "--ca-cert", "ca_file", default="", metavar="FILE", help="The server's authority."
+    ),
 )
 
 
@@ -59,9 +62,7 @@ _RUN_OPTIONS = (
         help="The experiment; made if there is none.",
     ),
     click.option("--pipeline-root", default="", metavar="URI", help="Default: as compiled."),
-    click.option(
-        "--service-account", default="", metavar="NAME", help="That tasks run under."
-    ),
+    click.option("--service-account", default="", metavar="NAME", help="That tasks run under."),
 )
 
 
@@ -76,8 +77,9 @@ def access_of(host: str, namespace: str, token_file: str, ca_file: str) -> Acces
     """The access that the options describe.
 
     Raises:
-        ConfigError: `host` is no URL.
+        ConfigError: `host` is no URL, or Kubeflow's SDK is not installed.
     """
+    need_kfp()
     if host and not host.startswith(("http://", "https://")):
         raise ConfigError(f"{host!r} is no URL; write https://{host}", key="--host")
     return Access(host.rstrip("/"), namespace, token_file, ca_file)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
 from tfx_encore.kubeflow.commands.options import (
     KINDS,
     kind_argument,
+    need_kfp,
     parse_secret,
     parse_variable,
     parse_volume,
@@ -21,6 +22,9 @@ from tfx_encore.pipeline.commands.options import json_option, print_json, projec
 from tfx_encore.pipeline.config import load_document, parse_config
 from tfx_encore.pipeline.workspace import Workspace
 from tfx_encore.schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tfx_encore.kubeflow.compiling import Compiled
 
 
 @click.command("compile")
@@ -67,11 +71,11 @@ from tfx_encore.schemas.errors import ConfigError
 def command(
     kind: Optional[str],
     config_file: str,
+    *,
     settings: tuple[str, ...],
     module: Optional[str],
     name: Optional[str],
     output: Optional[str],
-    *,
     as_json: bool,
     **target_options: Any,
 ) -> None:
@@ -88,6 +92,7 @@ def command(
     """
     if name and kind is None:
         raise click.UsageError("--name goes with one pipeline; say which: release or nightly")
+    need_kfp()
     from tfx_encore.pipeline.quiet import hush
 
     hush()
@@ -97,49 +102,36 @@ def command(
         document = with_overrides(document, [f"training.module={module}"])
     config = parse_config(document, source=str(file))
     target = target_of(**target_options)
-    folder = pathlib.Path(output) if output else default_output(config_file, document)
-    _compile_all(kind, config, file, target, name, folder, as_json=as_json)
-
-
-def default_output(config_file: str, document: Any) -> pathlib.Path:
-    """Where compiled pipelines are kept."""
-    config = parse_config(document, source=config_file)
-    return Workspace.of(config, config_file).root / "kubeflow"
-
-
-def _compile_all(
-    kind: Optional[str],
-    config: Any,
-    file: pathlib.Path,
-    target: Target,
-    name: Optional[str],
-    output: pathlib.Path,
-    *,
-    as_json: bool,
-) -> None:
+    workspace = Workspace.of(config, config_file)
+    folder = pathlib.Path(output) if output else workspace.root / "kubeflow"
+    schema = workspace.project / config.data.schema_file
     from tfx_encore.kubeflow.compiling import compile_project
 
-    schema = file.resolve().parent / config.data.schema_file
-    written = []
-    for each in [kind] if kind else KINDS:
-        called = name or f"{config.model}-{each}".lower().replace("_", "-")
-        done = compile_project(each, config, schema, target, called, output)
-        written.append(
-            {"kind": each, "name": called, "file": str(done.file), "tasks": _count(done.package)}
-        )
-        for problem in done.warnings:
-            click.echo(f"encore: warning: {problem}", err=True)
-        if not as_json:
-            click.echo(f"{done.file}: {called}, {_count(done.package)} tasks")
+    done = [
+        compile_project(each, config, schema, target, folder, name=name)
+        for each in ([kind] if kind else KINDS)
+    ]
+    for problem in dict.fromkeys(problem for each in done for problem in each.warnings):
+        click.echo(f"encore: warning: {problem}", err=True)
     if as_json:
-        print_json(written)
+        print_json([_shown(each) for each in done])
+    else:
+        for each in map(_shown, done):
+            click.echo(f"{each['file']}: {each['name']}, {each['tasks']} tasks")
 
 
-def _count(package: Any) -> int:
-    return len(package.pipeline["root"]["dag"]["tasks"])
+def _shown(done: Compiled) -> dict[str, Any]:
+    tasks = len(done.package.pipeline["root"]["dag"]["tasks"])
+    return {
+        "kind": done.kind,
+        "name": done.package.name,
+        "file": str(done.file),
+        "tasks": tasks,
+    }
 
 
 def target_of(
+    *,
     image: str,
     releases_claim: str,
     releases_mount: str,

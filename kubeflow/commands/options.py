@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -30,6 +31,19 @@ def set_option(function: F) -> F:
         metavar="KEY=VALUE",
         help="A key of encore.yaml with dots, as drift.thresholds.psi=0.3; repeat.",
     )(function)
+
+
+def need_kfp() -> None:
+    """Checks that Kubeflow's SDK is installed; TFX compiles with its messages too.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if importlib.util.find_spec("kfp") is None:
+        raise ConfigError(
+            "`encore kubeflow` needs the package kfp; install a pinned set (docs/install.md), or "
+            "`pip install 'tfx[kfp]'`"
+        )
 
 
 def parse_volume(text: str) -> Volume:

@@ -20,6 +20,7 @@ from tfx_encore.kubeflow.commands.options import kind_argument, set_option
 from tfx_encore.kubeflow.cron import kubeflow_cron
 from tfx_encore.kubeflow.run_parameters import run_parameters
 from tfx_encore.kubeflow.schedule_plan import Existing, Schedule, steps_to
+from tfx_encore.kubeflow.spec_package import Package
 from tfx_encore.kubeflow.times import rfc3339
 from tfx_encore.pipeline.commands.options import json_option, print_json, project_option
 from tfx_encore.schemas.errors import KubeflowError
@@ -71,33 +72,27 @@ def command(
     if action is not None and cron:
         raise click.UsageError(f"--cron and --{action} do not go together")
     if action is None:
-        shown = _apply(kind, config_file, cron, name, access, options)
+        if not cron:
+            raise click.UsageError("say when: --cron '0 3 * * *'")
+        package = open_package(kind, options["package"], config_file)
+        shown = _apply(package, cron, name or package.name, access, options)
     elif action == "list":
-        shown = _list(access, name or "")
+        _show(_list(access, name or ""), as_json=as_json)
+        return
     else:
         shown = _change(access, action, _named(kind, config_file, name, options))
     if as_json:
         print_json(shown)
-    elif action == "list":
-        _print(shown)
     else:
         click.echo(f"{shown['name']}: {shown['did']}")
 
 
 def _apply(
-    kind: Optional[str],
-    config_file: str,
-    cron: Optional[str],
-    name: Optional[str],
-    access: Any,
-    options: dict[str, Any],
+    package: Package, cron: str, name: str, access: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    if not cron:
-        raise click.UsageError("say when: --cron '0 3 * * *'")
-    package = open_package(kind, options["package"], config_file)
     values = run_parameters(package, options["parameters"], options["settings"])
     wanted = Schedule(
-        name=name or package.name,
+        name=name,
         ids=("", ""),
         cron=kubeflow_cron(cron),
         values=values,
@@ -119,7 +114,9 @@ def _apply(
         server.enable_schedule(steps.enable, enabled=True)
     for old in steps.delete:
         server.delete_schedule(old)
-    did = "replaced" if steps.create and steps.delete else "created" if steps.create else "unchanged"
+    did = (
+        "replaced" if steps.create and steps.delete else "created" if steps.create else "unchanged"
+    )
     did = "enabled" if steps.enable else did
     return {"name": wanted.name, "id": identity, "did": did, "cron": wanted.cron}
 
@@ -152,7 +149,10 @@ def _change(access: Any, action: str, name: str) -> dict[str, Any]:
     return {"name": name, "did": f"{action}d", "ids": [each.id for each in found]}
 
 
-def _print(found: list[dict[str, Any]]) -> None:
+def _show(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
     table = Table(box=None)
     for heading in ("name", "cron", "enabled", "at once", "catch-up", "id"):
         table.add_column(heading)

@@ -37,6 +37,7 @@ _DAY_SECONDS = 86_400.0
 def command(
     kind: Optional[str],
     config_file: str,
+    *,
     package: Optional[str],
     parameters: tuple[str, ...],
     settings: tuple[str, ...],
@@ -46,7 +47,6 @@ def command(
     run_name: Optional[str],
     timeout: float,
     poll: float,
-    *,
     no_cache: bool,
     wait: bool,
     as_json: bool,

@@ -87,7 +87,8 @@ def project_of(properties: dict[str, Any]) -> Project:
             "encore.yaml and compile again",
             key="labels",
         )
-    joined = nightly.labels.model_copy(update={"files": labels}) if labels else None
+    known = nightly.labels
+    joined = known.model_copy(update={"files": labels}) if labels and known else None
     places = {"request_log": properties[REQUEST_LOG], "labels": joined}
     root = pathlib.Path("/")
     return Project(
@@ -115,7 +116,9 @@ def newest_open(project: Project, today: str) -> str:
 def _with_new_labels(project: Project, store: NightStore, days: Iterable[str]) -> Iterator[str]:
     """Days with label files that are newer than the record, by their times alone."""
     labels = project.config.nightly.labels
-    for day in days if labels else ():
+    if labels is None:
+        return
+    for day in days:
         made = dt.datetime.fromisoformat(store.record(day).created_at.replace("Z", "+00:00"))
         found = find_label_files(labels, pathlib.Path("/"), day, project.config.model)
         if any(file.stat().st_mtime > made.timestamp() for file in found):

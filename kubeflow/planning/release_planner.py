@@ -48,9 +48,7 @@ class Executor(base_executor.BaseExecutor):
         schema_file = pathlib.Path(io_utils.get_only_uri_in_dir(schema_uri))
         columns = data_schema.read_columns(schema_file)
         check_features(features_used(config), columns, "pipeline parameters")
-        span = read_span(
-            exec_properties[SPANS], pathlib.Path("/"), exec_properties[SPAN], columns
-        )
+        span = read_span(exec_properties[SPANS], pathlib.Path("/"), exec_properties[SPAN], columns)
         inputs = _inputs(config, span, schema_file, run_id_of(exec_properties[RUN_ID]))
         values = values_of(release_components(config, inputs), RELEASE_PLANNED)
         write_values(output_dict, {**values, DIGEST: span.digest})

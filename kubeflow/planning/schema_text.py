@@ -48,7 +48,5 @@ class SchemaText(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
     def __init__(self, text: str) -> None:
-        spec = SchemaTextSpec(
-            **{TEXT: text, SCHEMA: types.Channel(type=standard_artifacts.Schema)}
-        )
+        spec = SchemaTextSpec(**{TEXT: text, SCHEMA: types.Channel(type=standard_artifacts.Schema)})
         super().__init__(spec=spec)

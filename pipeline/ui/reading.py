@@ -171,6 +171,8 @@ class Reader:
     def _has_mlmd(self) -> bool:
         """False for an SQLite store that nobody made: looking must not make it."""
         config = self.project.config
+        if config.metadata.journal:
+            return False
         remote = config.metadata.mysql or config.metadata.grpc
         return bool(remote) or self.project.workspace.sqlite(config).is_file()
 

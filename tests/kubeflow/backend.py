@@ -232,10 +232,14 @@ class Backend:
 
 
 def _copy(source: Path, target: Path) -> None:
-    if not source.exists():
-        return  # "We allow components to not produce output files"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True)
-    else:
+    """Copies files; a bucket has no folders, and so an empty one does not arrive.
+
+    "We allow components to not produce output files."
+    """
+    if source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+        return
+    for file in source.rglob("*") if source.is_dir() else ():
+        if file.is_file():
+            _copy(file, target / file.relative_to(source))

@@ -60,10 +60,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
     output = tmp_path_factory.mktemp("compiled")
     config = load_config(ROOT / "encore.yaml")
     schema = ROOT / "schemas" / "taxi.pbtxt"
-    return {
-        kind: compile_project(kind, config, schema, target, f"taxi-{kind}", output).package
-        for kind in KINDS
-    }
+    return {kind: compile_project(kind, config, schema, target, output).package for kind in KINDS}
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ _RECURRING_FIELDS = {
 }  # fmt: skip
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An answer that is an error."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -71,24 +71,24 @@ class Content:
     def answer(self, request: Request) -> Any:
         self.requests.append(request)
         if self.token and request.token != f"Bearer {self.token}":
-            raise Refused(401, "Request header error: there is no user identity header.")
+            raise RefusedError(401, "Request header error: there is no user identity header.")
         for prefix, status in self.fail_with.items():
             if request.path.startswith(BASE + prefix):
-                raise Refused(status, "the server says so")
+                raise RefusedError(status, "the server says so")
         for method, pattern, name in _ROUTES:
             match = re.fullmatch(BASE + pattern, request.path)
             if match and method == request.method:
                 return getattr(self, name)(request, *match.groups())
-        raise Refused(404, f"Not Found: {request.method} {request.path}")
+        raise RefusedError(404, f"Not Found: {request.method} {request.path}")
 
     def health(self, request: Request) -> Any:
         return {"multi_user": bool(self.namespaces)}
 
     def _namespace(self, given: str | None) -> str:
         if self.namespaces and given not in self.namespaces:
-            raise Refused(403, f"namespace {given!r}: unauthorized")
+            raise RefusedError(403, f"namespace {given!r}: unauthorized")
         if given and not self.namespaces:
-            raise Refused(400, "In single-user mode, the namespace must be empty.")
+            raise RefusedError(400, "In single-user mode, the namespace must be empty.")
         return given or ""
 
     def list_pipelines(self, request: Request) -> Any:
@@ -101,23 +101,23 @@ class Content:
         namespace = self._namespace(request.body.get("namespace"))
         name = request.body["display_name"]
         if any(p["display_name"] == name for p in self.pipelines.values()):
-            raise Refused(409, f"The name {name} already exist. Please specify a new name.")
+            raise RefusedError(409, f"The name {name} already exist. Please specify a new name.")
         made = {"pipeline_id": _id(), "display_name": name, "namespace": namespace}
         self.pipelines[made["pipeline_id"]] = made
         return made
 
     def list_versions(self, request: Request, pipeline: str) -> Any:
         if pipeline not in self.pipelines:
-            raise Refused(404, f"Pipeline {pipeline} not found.")
+            raise RefusedError(404, f"Pipeline {pipeline} not found.")
         mine = [v for v in self.versions.values() if v["pipeline_id"] == pipeline]
         return _page("pipeline_versions", mine, request)
 
     def upload_version(self, request: Request) -> Any:
         pipeline, name = request.query["pipelineid"], request.query["name"]
         if pipeline not in self.pipelines:
-            raise Refused(400, "Failed to create a pipeline version")
+            raise RefusedError(400, "Failed to create a pipeline version")
         if any(v["display_name"] == name for v in self.versions.values()):
-            raise Refused(409, f"The version {name} already exist.")
+            raise RefusedError(409, f"The version {name} already exist.")
         spec, platform = parse_specification(request.body)
         made = {
             "pipeline_id": pipeline,
@@ -141,19 +141,21 @@ class Content:
 
     def _check_run(self, body: dict[str, Any]) -> None:
         if body["experiment_id"] not in self.experiments:
-            raise Refused(404, f"Experiment {body['experiment_id']} not found.")
+            raise RefusedError(404, f"Experiment {body['experiment_id']} not found.")
         reference = body["pipeline_version_reference"]
         version = self.versions.get(reference["pipeline_version_id"])
         if version is None or version["pipeline_id"] != reference["pipeline_id"]:
-            raise Refused(404, "PipelineVersion not found.")
+            raise RefusedError(404, "PipelineVersion not found.")
         spec = version["pipeline_spec"]["pipeline_spec"]
         declared = spec["root"]["inputDefinitions"]["parameters"]
         for name, value in body.get("runtime_config", {}).get("parameters", {}).items():
             if name not in declared:
-                raise Refused(400, f"parameter(s) provided are not required by pipeline: {name}")
+                raise RefusedError(
+                    400, f"parameter(s) provided are not required by pipeline: {name}"
+                )
             kind = declared[name]["parameterType"]
             if isinstance(value, str) != (kind == "STRING"):
-                raise Refused(400, f"input parameter {name} requires type {kind}")
+                raise RefusedError(400, f"input parameter {name} requires type {kind}")
 
     def create_run(self, request: Request) -> Any:
         _only(request.body, _RUN_FIELDS)
@@ -164,10 +166,10 @@ class Content:
 
     def get_run(self, request: Request, run: str) -> Any:
         if run not in self.runs:
-            raise Refused(404, f"Run {run} not found.")
+            raise RefusedError(404, f"Run {run} not found.")
         now = self.states.pop(0) if len(self.states) > 1 else (self.states or [{}])[0]
         if "status" in now:
-            raise Refused(now["status"], "for a moment")
+            raise RefusedError(now["status"], "for a moment")
         return {**self.runs[run], **now}
 
     def list_recurring(self, request: Request) -> Any:
@@ -179,9 +181,9 @@ class Content:
         _only(body, _RECURRING_FIELDS)
         self._check_run(body)
         if len(body["trigger"]["cron_schedule"]["cron"].split()) != 6:
-            raise Refused(400, "Schedule cron is not a valid cron expression.")
+            raise RefusedError(400, "Schedule cron is not a valid cron expression.")
         if not 1 <= int(body["max_concurrency"]) <= 10:
-            raise Refused(400, "The max concurrency of the job is out of range. Support 1-10.")
+            raise RefusedError(400, "The max concurrency of the job is out of range.")
         made = {
             **body,
             "recurring_run_id": _id(),
@@ -193,7 +195,7 @@ class Content:
 
     def delete_recurring(self, request: Request, identity: str) -> Any:
         if self.recurring.pop(identity, None) is None:
-            raise Refused(404, f"Job {identity} not found.")
+            raise RefusedError(404, f"Job {identity} not found.")
         return {}
 
     def enable(self, request: Request, identity: str) -> Any:
@@ -232,22 +234,22 @@ def parse_specification(text: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     specs = [d for d in documents if "pipelineInfo" in d]
     platforms = [d for d in documents if "platforms" in d]
     if len(specs) != 1 or len(platforms) > 1:
-        raise Refused(400, "no pipeline spec is provided")
+        raise RefusedError(400, "no pipeline spec is provided")
     try:
         json_format.ParseDict(specs[0], pipeline_spec_pb2.PipelineSpec())
         for platform in platforms:
             json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
     except json_format.ParseError as error:
-        raise Refused(400, f"invalid v2 pipeline spec: {error}") from error
+        raise RefusedError(400, f"invalid v2 pipeline spec: {error}") from error
     if specs[0]["schemaVersion"] != "2.1.0":
-        raise Refused(400, "KFP only supports schema version 2.1.0")
+        raise RefusedError(400, "KFP only supports schema version 2.1.0")
     return specs[0], platforms[0] if platforms else {}
 
 
 def _only(body: dict[str, Any], allowed: set[str]) -> None:
     unknown = set(body) - allowed
     if unknown:
-        raise Refused(400, f"unknown field {sorted(unknown)}")
+        raise RefusedError(400, f"unknown field {sorted(unknown)}")
 
 
 def _page(key: str, found: list[Any], request: Request) -> Any:
@@ -280,7 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         try:
             status, answer = 200, self.content.answer(request)
-        except Refused as error:
+        except RefusedError as error:
             details: list[Any] = []
             status = error.status
             answer = {

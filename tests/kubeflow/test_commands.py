@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tfx_encore.kubeflow.commands import options
 from tfx_encore.kubeflow.spec_package import read_package
 from tfx_encore.pipeline import cli
 from tfx_encore.schemas.errors import ConfigError
@@ -48,7 +49,9 @@ def test_encore_lists_the_command_and_stays_quick() -> None:
         "CliRunner().invoke(cli.cli, ['--help']); CliRunner().invoke(cli.cli, ['kubeflow']); "
         "sys.exit(str(sorted({'tensorflow', 'tfx', 'kfp', 'yaml', 'pydantic'} & set(sys.modules))))"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert loaded.stderr.strip() == "[]"
 
 
@@ -91,7 +94,7 @@ def test_options_reach_the_specification(
     ("section", "changes", "arguments", "message"),
     [
         ("training", {"module": "model.py"}, (), "`COPY model.py`"),
-        ("data", {"spans": "/home/me/{SPAN}.csv"}, (), "below no volume"),
+        ("data", {"spans": "/data/{SPAN}.csv"}, (), "below no volume"),
         ("beam", {"runner": "DaskRunner"}, (), "loses data"),
         ("metadata", {"sqlite": "m.sqlite"}, (), "metadata.grpc"),
         ("drift", {"labels": ["tip"]}, (), "no feature 'tip'"),
@@ -166,3 +169,16 @@ def test_an_added_command_never_replaces_one_of_ours(monkeypatch: pytest.MonkeyP
     hijack = EntryPoint("run", "os:system", cli.ENTRY_POINTS)
     monkeypatch.setattr(cli, "entry_points", lambda group: [hijack])
     assert cli.added_commands() == {}
+
+
+def test_without_kubeflows_sdk_the_command_says_how_to_get_it(
+    project: pathlib.Path, run_command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = options.importlib.util.find_spec
+    monkeypatch.setattr(
+        options.importlib.util, "find_spec", lambda name: None if name == "kfp" else find(name)
+    )
+    done = run_command("compile", "--config", str(project), *WHERE)
+    assert done.code == 2
+    assert "pip install 'tfx[kfp]'" in done.err
+    assert run_command("schedule", "--list", "--host", "http://127.0.0.1:1").code == 2

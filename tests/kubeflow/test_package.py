@@ -39,10 +39,13 @@ def test_kubeflows_component_loader_reads_the_inputs(files: Any, kind: str) -> N
     from kfp import components
 
     loaded = components.load_component_from_file(files[kind])
-    assert set(loaded.component_spec.inputs) == {
-        "release": {"spans", "span", "releases", "request_log", "drift", "evaluation"},
-        "nightly": {"date", "releases", "request_log", "labels", "evaluation", "nightly"},
-    }[kind]
+    assert (
+        set(loaded.component_spec.inputs)
+        == {
+            "release": {"spans", "span", "releases", "request_log", "drift", "evaluation"},
+            "nightly": {"date", "releases", "request_log", "labels", "evaluation", "nightly"},
+        }[kind]
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

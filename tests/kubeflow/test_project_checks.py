@@ -45,9 +45,9 @@ def test_a_module_that_is_a_file_is_in_no_container(config: ProjectConfig) -> No
 
 
 def test_data_beside_no_volume_is_refused(config: ProjectConfig) -> None:
-    elsewhere = _with(config, "data", spans="/home/me/span-{SPAN}/*.csv")
+    elsewhere = _with(config, "data", spans="/data/span-{SPAN}/*.csv")
     assert _codes("release", elsewhere) == ["path"]
-    mounted = replace(TARGET, volumes=(*TARGET.volumes, Volume("data", "/home/me")))
+    mounted = replace(TARGET, volumes=(*TARGET.volumes, Volume("data", "/data")))
     assert _codes("release", elsewhere, mounted) == []
     assert _codes("release", _with(config, "data", spans="s3://bucket/span-{SPAN}/*.csv")) == []
 

@@ -18,15 +18,15 @@ def schedule(server: Any, run_command: Any, files: Any) -> Any:
     _, url = server
 
     def run(*arguments: str) -> Any:
-        package = () if any(a.startswith("--l") for a in arguments) else ("--package", files["nightly"])
+        package = (
+            () if any(a.startswith("--l") for a in arguments) else ("--package", files["nightly"])
+        )
         return run_command("schedule", *package, "--host", url, *arguments)
 
     return run
 
 
-def test_it_runs_one_at_a_time_and_makes_up_for_what_was_missed(
-    server: Any, schedule: Any
-) -> None:
+def test_it_runs_one_at_a_time_and_makes_up_for_what_was_missed(server: Any, schedule: Any) -> None:
     content, _ = server
     done = schedule(*CRON, "--param", "date=yesterday", "--start", "2026-11-01")
     assert done.code == 0, done.err

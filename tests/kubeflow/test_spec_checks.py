@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfx_encore.kubeflow.problems import TABLE, Problem
-from tfx_encore.kubeflow.spec_checks import check_image, check_name, check_package, is_below
+from tfx_encore.kubeflow.spec_checks import (
+    check_image,
+    check_mounts,
+    check_name,
+    check_package,
+    is_below,
+)
 from tfx_encore.kubeflow.spec_package import Package
 
 Spoil = Callable[[Any, Any], Any]
@@ -212,7 +218,7 @@ FAULTS: dict[str, list[tuple[Spoil, str]]] = {
         ),
     ],
     "path": [
-        (lambda s, p: _root(s, "releases").update(defaultValue="/home/me/releases"), "/home/me"),
+        (lambda s, p: _root(s, "releases").update(defaultValue="/data/releases"), "/data"),
         (
             lambda s, p: _replace(_parameter(s, "LiveRelease", "releases"), **_constant("/r")),
             "releases of LiveRelease",
@@ -223,6 +229,7 @@ FAULTS: dict[str, list[tuple[Spoil, str]]] = {
         (lambda s, p: _mounts(p)[0].update(mountPath="encore"), "'encore'"),
         (lambda s, p: _mounts(p)[0].update(mountPath="/"), "'/'"),
         (lambda s, p: _mounts(p)[0].update(mountPath="/minio/x"), "'/minio/x'"),
+        (lambda s, p: _mounts(p)[0].update(mountPath="/tmp/"), "'/tmp/'"),
         (lambda s, p: _mounts(p)[1].update(mountPath="/encore"), "request-log"),
     ],
     "claim": [
@@ -316,6 +323,10 @@ def test_a_path_is_below_a_mount_by_whole_folders(parts: list[str]) -> None:
 )
 def test_an_image_is_named_by_version_or_digest(image: str, code: str | None) -> None:
     assert [problem.code for problem in check_image(image, "x")] == ([code] if code else [])
+
+
+def test_a_volume_may_be_mounted_below_tmp() -> None:
+    assert list(check_mounts([("encore", "/tmp/encore")])) == []
 
 
 def test_warnings_do_not_stand_in_the_way() -> None:

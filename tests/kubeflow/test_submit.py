@@ -39,8 +39,8 @@ def test_a_run_is_of_an_uploaded_version_with_the_values_that_were_given(
     (version,) = content.versions.values()
     assert version["pipeline_spec"]["pipeline_spec"] == compiled["release"].pipeline
     assert version["pipeline_spec"]["platform_spec"] == compiled["release"].platform
-    assert run["pipeline_version_reference"]["pipeline_version_id"] == (
-        version["pipeline_version_id"]
+    assert (
+        run["pipeline_version_reference"]["pipeline_version_id"] == (version["pipeline_version_id"])
     )
     assert f"{url}/#/runs/details/{run['run_id']}" in done.out
 

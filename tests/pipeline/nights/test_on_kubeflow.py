@@ -65,9 +65,7 @@ def run(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     place = tmp_path_factory.mktemp("backend")
     target = Target("registry.example/encore:1", (Volume("encore", str(cluster)),))
     config = load_config(cluster / "encore.yaml")
-    compiled = compile_project(
-        "nightly", config, cluster / "taxi.pbtxt", target, "taxi-nightly", place
-    )
+    compiled = compile_project("nightly", config, cluster / "taxi.pbtxt", target, place)
     local = place / "container"
 
     def container(image: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
