@@ -25,7 +25,7 @@ from tfx_encore.pipeline.night_plan import NightTask
 from tfx_encore.pipeline.nightly_pipeline import NightParts, nightly_components
 from tfx_encore.pipeline.plan import ReleaseInputs
 from tfx_encore.pipeline.release import release_components
-from tfx_encore.pipeline.worker import beam_args
+from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.schemas.release import Provenance
 
 # The backend puts the run's own values here.

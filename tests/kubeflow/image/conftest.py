@@ -73,6 +73,8 @@ def _build(planted: Path, inputs: str) -> None:
     options = [f"--build-arg={argument}" for argument in arguments]
     options += ["--layers=false", f"--label={_INPUTS}={inputs}"]
     _run(["tools/image", "--engine", "tools/podman", "--tag", TAG, *options], environment)
+    # The one that had the name before takes as much room.
+    _run(["tools/podman", "image", "prune", "--force"], environment)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
@@ -104,7 +106,9 @@ _CONTEXT = (
     "pyproject.toml",
     "README.md",
     "requirements",
-    "tools",
+    "tools/container-base",
+    "tools/image",
+    "tools/pip_settings.py",
     "src",
     "schemas",
     "monitoring",
