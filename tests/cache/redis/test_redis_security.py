@@ -41,6 +41,19 @@ def with_store(config: RedisConfig, use: Use, **options: Any) -> Any:
     return asyncio.run(run())
 
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """Signs certificates for a test, and writes them with their keys into a folder."""
 
@@ -49,13 +62,18 @@ class Authority:
         folder.mkdir(exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = self._builder(self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        builder = (
+            self._builder(self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
         )
         self.file = self._write("ca.pem", builder.sign(self._key, hashes.SHA256()))
 
     def _builder(self, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
+        """With the key identifiers, without which Python 3.13 and newer refuse a certificate."""
         now = dt.datetime.now(dt.timezone.utc)
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -64,6 +82,8 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(hours=1))
             .not_valid_after(now + dt.timedelta(hours=1))
+            .add_extension(own, critical=False)
+            .add_extension(issuer, critical=False)
         )
 
     def _write(self, name: str, certificate: x509.Certificate) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -115,6 +116,12 @@ REDIS: list[Any] = [
 ]
 
 
+def _listens(path: Path) -> bool:
+    """Whether a server answers there; the file is there a moment before it does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 def make_redis(name: str, request: pytest.FixtureRequest, folder: Path) -> Remote:
     from tfx_encore.cache.crypto import KeyRing
     from tfx_encore.cache.redis_config import RedisConfig
@@ -126,7 +133,7 @@ def make_redis(name: str, request: pytest.FixtureRequest, folder: Path) -> Remot
         server = subprocess.Popen([*command, "--dir", str(folder)], stdout=log, stderr=log)
     request.addfinalizer(lambda: (server.kill(), server.wait()))
     end = time.monotonic() + 20
-    while not path.exists():
+    while not _listens(path):
         assert server.poll() is None, (folder / "redis.log").read_text()
         assert time.monotonic() < end, "redis-server did not start within 20 s"
         time.sleep(0.005)

@@ -34,12 +34,9 @@ from tfx_encore.metadata.mlmd_ledger import MlmdLedger
 from tfx_encore.schemas.records import Cause, RecordDraft, SelectAll
 
 USER, PASSWORD = "encore", "correct horse"
-_SYSTEM_TABLES = (
-    "mysql_system_tables.sql",
-    "mysql_performance_tables.sql",
-    "mysql_system_tables_data.sql",
-)
-_SHARE = Path("/usr/share/mysql")
+# Where MariaDB's packages keep these, and what the files' names begin with: since 11, before.
+_SHARES = {Path("/usr/share/mariadb"): "mariadb", Path("/usr/share/mysql"): "mysql"}
+_SYSTEM_TABLES = ("system_tables.sql", "performance_tables.sql", "system_tables_data.sql")
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,9 @@ def _make_data(home: Path) -> None:
     """Makes the system tables, as mariadb-install-db does, which needs the client's package."""
     (home / "data").mkdir()
     lines = ["create database mysql;", "use mysql;"]
-    script = "\n".join([*lines, *((_SHARE / name).read_text() for name in _SYSTEM_TABLES)])
+    share, prefix = next(pair for pair in _SHARES.items() if pair[0].is_dir())
+    tables = [(share / f"{prefix}_{name}").read_text() for name in _SYSTEM_TABLES]
+    script = "\n".join([*lines, *tables])
     subprocess.run(
         [*_options(home), "--bootstrap"],
         input=script.encode(),
