@@ -20,8 +20,7 @@ FOLDERS = (
 )
 # Used from a checkout (`kubectl apply -k`, `make image`), so not installed.
 FROM_CHECKOUT = tuple(
-    HERE / "kubeflow" / name
-    for name in ("base", "components", "image", "make-secrets", "overlays")
+    HERE / "kubeflow" / name for name in ("base", "components", "image", "make-secrets", "overlays")
 )
 
 

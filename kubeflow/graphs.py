@@ -19,13 +19,13 @@ from tfx_encore.kubeflow.planning.release_planner import DIGEST, ReleasePlanner
 from tfx_encore.kubeflow.planning.schema_text import SchemaText
 from tfx_encore.kubeflow.planning.values import placeholders
 from tfx_encore.kubeflow.target import Target
+from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.pipeline.config import ProjectConfig
 from tfx_encore.pipeline.data_schema import read_columns
 from tfx_encore.pipeline.night_plan import NightTask
 from tfx_encore.pipeline.nightly_pipeline import NightParts, nightly_components
 from tfx_encore.pipeline.plan import ReleaseInputs
 from tfx_encore.pipeline.release import release_components
-from tfx_encore.pipeline.beam_options import beam_args
 from tfx_encore.schemas.release import Provenance
 
 # The backend puts the run's own values here.

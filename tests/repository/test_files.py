@@ -154,7 +154,16 @@ def test_every_service_that_a_test_needs_is_one_that_is_installed_from_apt(root:
 
 
 def test_the_scripts_are_executable_and_parse(root: Path) -> None:
-    names = ["bootstrap", "container-base", "debian13", "image", "lock", "podman", "services", "view"]
+    names = [
+        "bootstrap",
+        "container-base",
+        "debian13",
+        "image",
+        "lock",
+        "podman",
+        "services",
+        "view",
+    ]
     for name in names:
         assert (root / "tools" / name).stat().st_mode & 0o111, name
     assert (root / ".ci/run").stat().st_mode & 0o111
