@@ -18,6 +18,8 @@ TARGETS = [
     "test",
     "test-slow",
     "test-tfx-1.21",
+    "kubeflow-test",
+    "image",
     "lint",
     "fix",
     "bench",

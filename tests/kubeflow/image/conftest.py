@@ -18,7 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from image_pods import PLANTED, Engine  # noqa: E402 - found by the line above
 
 TAG = "localhost/tfx-encore:tests"
-_SET = "tfx116-py310" if sys.version_info[:2] == (3, 10) else "tfx121-py311-py313"
+# What tools/bootstrap chose for this machine: the spec is compiled with it, so tasks run with it.
+_STAMP = (ROOT / ".venv/.encore-bootstrap").read_text(encoding="utf-8")
+_SET = "tfx116-py310" if " TFX 1.16 " in _STAMP else "tfx121-py311-py313"
 _REQUIREMENTS = f"requirements/{_SET}.txt"
 _INPUTS = "org.tfx-encore.inputs"
 
