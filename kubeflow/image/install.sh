@@ -42,6 +42,8 @@ case $1 in
         "$UV" pip install --quiet --python "$2/bin/python" --prefix "$3$2" \
             --no-deps --no-build-isolation --offline /build/source
         bytecode -s "$3" "$3$2"/lib/python3*/site-packages
+        # uv's, which anybody might write to.
+        rm -f "$2/.lock" "$3$2/.lock"
         ;;
     *)
         echo "install.sh: unknown step '$1'; valid: packages, bytecode, ourselves" >&2

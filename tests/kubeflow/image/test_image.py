@@ -48,10 +48,11 @@ def _settings_of_this_machine() -> list[str]:
 
 def test_nothing_of_the_machine_that_built_it_is_in_it(image, files, root) -> None:
     secrets = [PLANTED, str(root), *_settings_of_this_machine()]
-    inspected = image.engine.output("image", "inspect", image.tag)
+    (inspected,) = json.loads(image.engine.output("image", "inspect", image.tag))
+    del inspected["GraphDriver"]  # where podman keeps it, which is not of the image
     history = image.engine.output("history", "--no-trunc", "--format", "json", image.tag)
     for secret in secrets:
-        assert secret not in inspected, secret
+        assert secret not in json.dumps(inspected), secret
         assert secret not in history, secret
     patterns = [word for secret in secrets for word in ("-e", secret)]
     found = subprocess.run(
@@ -85,25 +86,9 @@ def test_it_has_no_compiler_no_cache_and_no_tests(image, files) -> None:
 
 
 def test_everything_in_it_belongs_to_root_and_nothing_can_be_written(image, files) -> None:
+    wrong = ["(", "!", "-uid", "0", "-o", "-perm", "/022", ")", "!", "-type", "l"]
     writable = subprocess.run(
-        [
-            "find",
-            files / "opt",
-            "(",
-            "!",
-            "-uid",
-            "0",
-            "-o",
-            "-perm",
-            "/022",
-            ")",
-            "!",
-            "-type",
-            "l",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
+        ["find", files / "opt", *wrong], capture_output=True, text=True, check=True
     ).stdout
     assert writable == ""
 
