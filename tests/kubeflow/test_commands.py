@@ -121,10 +121,10 @@ def test_what_cannot_run_is_refused_with_the_way_out(
 
 def test_every_problem_is_said_at_once(project: pathlib.Path, run_command: Any) -> None:
     _edit(project, "training", module="model.py")
-    _edit(project, "beam", runner="DaskRunner")
+    _edit(project, "metadata", sqlite="metadata.sqlite")
     done = run_command("compile", "release", "--config", str(project), *WHERE)
     assert "training.module" in done.err
-    assert "beam.runner" in done.err
+    assert "metadata.sqlite" in done.err
 
 
 def test_a_module_in_the_image_takes_the_place_of_a_file(
