@@ -6,6 +6,7 @@ the environment of everything that runs in it.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -19,7 +20,8 @@ from pathlib import Path
 
 WHERE = "ENCORE_TEST_MACHINE"
 PORT = 50_000
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
+_numbers = itertools.count()  # no two machines of a process are alike
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,9 @@ class Pool:
 @contextmanager
 def machines(count: int) -> Iterator[list[Machine]]:
     """Makes namespaces, each on a cable of its own, and removes them afterwards."""
-    base = os.getpid() % 250
     made: list[Machine] = []
     try:
-        made.extend(_machine(base, number) for number in range(count))
+        made.extend(_machine(next(_numbers)) for _ in range(count))
         yield made
     finally:
         for machine in made:
@@ -123,10 +124,10 @@ def can_make() -> str:
     return ""
 
 
-def _machine(base: int, number: int) -> Machine:
-    name, subnet = f"encore-{os.getpid()}-{number}", f"10.19{number}.{base}"
+def _machine(number: int) -> Machine:
+    name, subnet = f"encore-{os.getpid()}-{number}", f"10.{190 + number % 60}.{os.getpid() % 250}"
     machine = Machine(name, f"{subnet}.2", f"{subnet}.1")
-    here, there = f"enc{os.getpid()}h{number}"[-15:], f"enc{os.getpid()}t{number}"[-15:]
+    here, there = (f"enc{os.getpid()}{end}{number}"[-15:] for end in "ht")
     _ip("netns", "add", name)
     _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
     _ip("addr", "add", f"{machine.driver}/30", "dev", here)
