@@ -27,3 +27,16 @@ def message_class(pool: Any, name: str) -> Any:
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
     return message_factory.MessageFactory(pool).GetPrototype(descriptor)
+
+
+def is_repeated(field: Any) -> bool:
+    """Returns whether a field of a protobuf message, given by its descriptor, is repeated.
+
+    protobuf 6, of TFX 1.21, has this as a property and warns of `label`, which is to go; 3.20, of
+    TFX 1.16, has only the label.
+    """
+    from google.protobuf.descriptor import FieldDescriptor
+
+    if hasattr(FieldDescriptor, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == FieldDescriptor.LABEL_REPEATED)

@@ -19,6 +19,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from tfx_encore.gateway.errors import Code, ServingError
 from tfx_encore.gateway.rest.json_numbers import decimal32, decimal64
+from tfx_encore.schemas.compat import is_repeated
 
 _METADATA = "tensorflow.serving.GetModelMetadataResponse"
 _SIGNATURES = "tensorflow.serving.SignatureDefMap"
@@ -89,7 +90,7 @@ def _message(message: Any, level: int, proto_names: bool) -> str:
 
 
 def _is_printed(message: Any, field: Any) -> bool:
-    if field.label == FieldDescriptor.LABEL_REPEATED:
+    if is_repeated(field):
         return True
     if field.containing_oneof is None and field.message_type is None:
         return True
@@ -97,7 +98,7 @@ def _is_printed(message: Any, field: Any) -> bool:
 
 
 def _field(field: Any, value: Any, level: int, proto_names: bool) -> str:
-    if field.label != FieldDescriptor.LABEL_REPEATED:
+    if not is_repeated(field):
         return _single(field, value, level, proto_names)
     inner = level + 1
     if field.message_type is not None and field.message_type.GetOptions().map_entry:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tfx_encore.schemas.compat import message_class
+from tfx_encore.schemas.compat import is_repeated, message_class
 
 FOLDERS = [
     "schemas", "monitoring", "cache", "metadata", "gateway", "components", "pipeline", "kubeflow",
@@ -134,12 +134,13 @@ def test_a_message_class_of_a_pool_reads_and_writes() -> None:
 
     file = descriptor_pb2.FileDescriptorProto(name="a.proto", package="p", syntax="proto3")
     field = descriptor_pb2.FieldDescriptorProto
-    file.message_type.add(name="M").field.add(
-        name="x", number=1, type=field.TYPE_INT64, label=field.LABEL_OPTIONAL
-    )
+    described = file.message_type.add(name="M").field
+    described.add(name="x", number=1, type=field.TYPE_INT64, label=field.LABEL_OPTIONAL)
+    described.add(name="y", number=2, type=field.TYPE_INT64, label=field.LABEL_REPEATED)
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     message = message_class(pool, "p.M")
     assert message.FromString(message(x=7).SerializeToString()).x == 7
+    assert [is_repeated(field) for field in message.DESCRIPTOR.fields] == [False, True]
     with pytest.raises(KeyError):
         message_class(pool, "p.N")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,7 +33,7 @@ class Taxi(tf.Module):
         sizes = [4, 100, 70, 48, 34, 1]
         self.layers = [
             (
-                tf.Variable(rng.normal(size=(a, b)).astype("f") / np.sqrt(a)),
+                tf.Variable(rng.normal(size=(a, b)).astype("f") / math.sqrt(a)),
                 tf.Variable(rng.normal(size=b).astype("f") / 10),
             )
             for a, b in itertools.pairwise(sizes)
