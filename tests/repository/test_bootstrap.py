@@ -108,7 +108,8 @@ class Project:
     def python(self, version: str, path: Path | None = None, flags: str = "") -> Path:
         """A Python that seems to be of a version, on PATH unless placed elsewhere."""
         path = path or self.bin / f"python{version}"
-        real = getattr(sys, "_base_executable", sys.executable)
+        # The one of these tests: a system's own may lack pip.
+        real = sys.executable
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(FAKE_PYTHON.format(version=version, real=real, path=path, flags=flags))
         path.chmod(0o755)
