@@ -129,6 +129,11 @@ TABLE: dict[str, Entry] = {
         "put it below a volume (--releases-claim with --releases-mount, --volume CLAIM:PATH), or "
         "name a URI",
     ),
+    "data": Entry(
+        "the first task lists and digests these files as on one machine, through the file system",
+        "keep them on a volume (--releases-claim, --volume CLAIM:PATH), which a CSI driver can lay "
+        "over a bucket",
+    ),
     "releases": Entry(
         "the release directory renames and locks files, which an object store cannot",
         "keep it on a ReadWriteMany volume: --releases-claim NAME --releases-mount PATH",

@@ -19,6 +19,8 @@ from tfx_encore.kubeflow.target import Target
 from tfx_encore.pipeline.config import ProjectConfig
 
 _PATHS = ("spans", "request_log", "labels")
+# What planners list; the release's request log is read by Beam, wherever TFX's fileio reaches.
+_LISTED = {"release": ("spans",), "nightly": ("request_log", "labels")}
 
 
 def check_project(
@@ -55,6 +57,9 @@ def _check_places(kind: str, config: ProjectConfig, target: Target) -> Iterator[
         yield Problem("releases", "releases", f"{releases} is on no volume")
     for name in _PATHS:
         yield from check_path(values.get(name, ""), mounts, name)
+    for name in _LISTED[kind]:
+        if "://" in values[name]:
+            yield Problem("data", name, f"{values[name]} is no path")
     for folder in dict(target.environment).get("PYTHONPATH", "").split(":"):
         yield from check_path(folder, mounts, "--pythonpath")
 

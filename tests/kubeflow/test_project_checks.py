@@ -49,7 +49,11 @@ def test_data_beside_no_volume_is_refused(config: ProjectConfig) -> None:
     assert _codes("release", elsewhere) == ["path"]
     mounted = replace(TARGET, volumes=(*TARGET.volumes, Volume("data", "/data")))
     assert _codes("release", elsewhere, mounted) == []
-    assert _codes("release", _with(config, "data", spans="s3://bucket/span-{SPAN}/*.csv")) == []
+
+
+def test_data_that_no_file_system_reaches_is_refused(config: ProjectConfig) -> None:
+    assert _codes("release", _with(config, "data", spans="s3://data/{SPAN}/*.csv")) == ["data"]
+    assert _codes("nightly", _with(config, "nightly", request_log="gs://logs")) == ["data"]
 
 
 def test_the_release_directory_is_on_a_volume(config: ProjectConfig) -> None:

@@ -247,7 +247,7 @@ FAULTS: dict[str, list[tuple[Spoil, str]]] = {
     ],
 }
 # Found in the project, before there is a specification: test_project_checks.py.
-OF_PROJECTS = {"module", "releases", "sqlite"}
+OF_PROJECTS = {"data", "module", "releases", "sqlite"}
 
 
 @pytest.mark.parametrize(
