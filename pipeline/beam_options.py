@@ -143,8 +143,24 @@ def beam_args(runner: str, options: Sequence[str] = ()) -> tuple[str, ...]:
     name = POOL_RUNNER if choice.runner == LOCAL and choice.pools else choice.runner
     complete = choice.runner == LOCAL or choice.environment in _OWN_ENVIRONMENTS
     shipped = any(key in choice.options for key in _SHIPPED)
-    placeholder = (_COMPLETE,) if complete and not shipped else ()
-    return (f"--runner={name}", *placeholder, *choice.given)
+    added = (_COMPLETE,) if complete and not shipped else _container(choice)
+    return (f"--runner={name}", *added, *choice.given)
+
+
+def _container(choice: BeamChoice) -> tuple[str, ...]:
+    """What makes Flink, Spark and the like start workers from the image that is named.
+
+    Beam's portable runners look at `--environment_config` only and pass over
+    `--sdk_container_image`, which is Dataflow's; and where a Flink or Spark master is not named,
+    because a job server is, they take it for one in this process and do the work here.
+    """
+    if choice.runner not in (FLINK, SPARK, PORTABLE) or choice.environment not in ("", "DOCKER"):
+        return ()
+    kind = () if choice.environment else ("--environment_type=DOCKER",)
+    image = choice.options.get("sdk_container_image", "")
+    if image and not choice.options.get("environment_config"):
+        return (*kind, f"--environment_config={image}")
+    return kind
 
 
 def require_reachable(runner: str, workspace: str) -> None:

@@ -120,8 +120,7 @@ def test_a_graph_does_not_grow_with_the_rows(tmp_path):
 
 
 def test_dataflows_workers_would_start_from_the_image():
-    from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
-    from apache_beam.transforms.environments import Environment
+    from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
     from tfx_encore.pipeline.beam_options import beam_args
 
@@ -130,8 +129,7 @@ def test_dataflows_workers_would_start_from_the_image():
         f"--sdk_container_image={IMAGE}",
     )
     args = list(beam_args("DataflowRunner", options))
-    environment = Environment.from_options(PipelineOptions(args).view_as(PortableOptions))
-    assert environment.container_image == IMAGE
+    assert PipelineOptions(args).view_as(WorkerOptions).sdk_container_image == IMAGE
 
 
 def build_wheel(folder: Path) -> Path:

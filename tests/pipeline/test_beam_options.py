@@ -60,9 +60,8 @@ def test_in_this_process_nothing_is_packed_for_workers():
 @pytest.mark.parametrize(
     ("runner", "options"),
     [
-        ("FlinkRunner", (FLINK, IMAGE)),
-        ("SparkRunner", ("--spark_master_url=spark://s:7077", IMAGE)),
-        ("PortableRunner", ("--job_endpoint=j:8099", "--extra_package=a/tfx_encore-1.whl")),
+        ("FlinkRunner", (FLINK, "--environment_type=DOCKER", "--environment_config=i:1")),
+        ("FlinkRunner", (FLINK, *POOLS, IMAGE)),
         (
             "DataflowRunner",
             ("--project=p", "--region=r", "--temp_location=gs://b/tmp", IMAGE),
@@ -71,6 +70,24 @@ def test_in_this_process_nothing_is_packed_for_workers():
 )
 def test_other_runners_get_what_was_given_and_nothing_else(runner, options):
     assert beam_args(runner, options) == (f"--runner={runner}", *options)
+
+
+@pytest.mark.parametrize(
+    ("runner", "options"),
+    [
+        ("FlinkRunner", ("--job_endpoint=j:8099", IMAGE)),
+        ("SparkRunner", ("--job_endpoint=j:8099", IMAGE)),
+        ("SparkRunner", ("--spark_master_url=spark://s:7077", IMAGE)),
+        ("PortableRunner", ("--job_endpoint=j:8099", IMAGE)),
+    ],
+)
+def test_the_image_is_used_even_where_beam_would_do_the_work_here(runner, options):
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import create_runner
+
+    given = list(beam_args(runner, options))
+    environment = create_runner(runner).default_environment(PipelineOptions(given))
+    assert environment.container_image == IMAGE.partition("=")[2]
 
 
 def test_worker_pools_are_run_by_our_runner():
