@@ -215,7 +215,7 @@ def gateway(released, image, tmp_path_factory):
     started = run_restricted(image.engine, image.tag, command, *options)
     assert started.returncode == 0, started.stderr
     try:
-        assert wait_until(lambda: "REST" in image.engine("logs", name).stdout, 180), image.engine(
+        assert wait_until(lambda: "REST" in image.engine("logs", name).stdout, 400), image.engine(
             "logs", name
         ).stderr
         yield name
