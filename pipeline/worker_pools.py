@@ -156,8 +156,10 @@ class _Watched:
         for name in list(waiting):
             future = waiting.pop(name, None)
             if future is not None:
-                PoolWorker.lost = WorkerPoolError(self._pool, "its worker was lost at work")
-                text = str(PoolWorker.lost)
+                error = WorkerPoolError(self._pool, "its worker was lost at work")
+                # The first is the cause: the others are given up because of it, and end at work.
+                PoolWorker.lost = PoolWorker.lost or error
+                text = str(error)
                 future.set(beam_fn_api_pb2.InstructionResponse(instruction_id=name, error=text))
 
     def _until_lost(self, responses: Iterator[Any]) -> Iterator[Any]:

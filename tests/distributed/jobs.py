@@ -71,7 +71,7 @@ class Run:
 
     def execute(self, executor: Any, component: Any, inputs: Any, outputs: Any) -> None:
         """Runs an executor as TFX does, without a metadata store."""
-        tmp = self.folder / "tmp" / type(component).__name__
+        tmp = self.folder / "scratch" / type(component).__name__
         context = BaseBeamExecutor.Context(
             beam_pipeline_args=list(self.beam_args), tmp_dir=str(tmp), unique_id="1"
         )
@@ -219,7 +219,7 @@ def coverage_and_rewarm(run: Run) -> Any:
     evidence = {name: warmed / name for name in ("snapshot", "coverage")}
     releases.push(PushRequest(str(run.world.model), evidence=evidence))
     measured = measure_coverage(
-        run.make_pipeline, warmed / "snapshot", run.world.log, str(run.folder / "tmp")
+        run.make_pipeline, warmed / "snapshot", run.world.log, str(run.folder / "scratch")
     )
     made = rewarm(run.make_pipeline, releases, 1, DATE, run.world.log, policy=WARMUP)
     assert measured is not None

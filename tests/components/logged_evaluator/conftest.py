@@ -296,7 +296,7 @@ def tallied() -> Callable[..., NightSlices]:
             counting.add(rows, members)
             cells = cells_of(rows.batch, {})
             parts.append(distinct_rows(rows, members, slicer.keys, cells, 0.5))
-        squares = add_squares(squares_of(one) for _, one in merged(parts).split())
+        squares = add_squares(squares_of(one) for _, one in merged(parts).split(16))
         return night_slices(0.5, counting.tally(slicer.keys), squares, Repeated())
 
     return run
