@@ -133,10 +133,10 @@ def test_a_missing_program_is_optional_and_says_how_to_get_it():
 
 
 def test_another_python_than_the_package_declares_is_a_problem(monkeypatch):
-    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.13.0")
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.14.0")
     python = next(iter(doctor.machine_checks()))
     assert python.state == "problem"
-    assert python.found.startswith("3.13.0, not ")
+    assert python.found.startswith("3.14.0, not ")
 
 
 def test_a_workspace_that_is_not_there_yet_is_judged_by_the_folder_above(tmp_path):

@@ -17,6 +17,7 @@ TARGETS = [
     "nightly",
     "test",
     "test-slow",
+    "test-systems",
     "test-tfx-1.21",
     "kubeflow-test",
     "image",
