@@ -79,7 +79,9 @@ def evaluate(
     inputs |= {"baseline_model": [baseline]} if baseline else {}
     inputs |= {key: [artifact] for key, artifact in more.items()}
     outputs = outputs_in(folder)
-    context = BaseBeamExecutor.Context(beam_pipeline_args=[*beam_args("FnApiRunner")])
+    context = BaseBeamExecutor.Context(
+        beam_pipeline_args=[*beam_args("FnApiRunner")], tmp_dir=str(folder), unique_id="1"
+    )
     Executor(context).Do(
         inputs,
         {key: [getattr(outputs, key)] for key in ("evaluation", "blessing", "slice_report")},
