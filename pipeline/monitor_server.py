@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import uvicorn
@@ -62,4 +63,6 @@ def run(monitor: Monitor, listener: socket.socket) -> None:
     config = uvicorn.Config(
         application(monitor), log_level="warning", access_log=False, timeout_graceful_shutdown=5
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    # Being told to end is no failure; uvicorn sends itself the signal again once it has ended.
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])

@@ -218,7 +218,8 @@ def test_what_others_left_is_not_taken_on_old_knowledge(
 
     async def play() -> list[tuple[bytes, str]]:
         task = asyncio.create_task(ask(cache, model, row))
-        await asyncio.sleep(0.002)
+        while not leases.asked:  # by then the remote tier was looked into, and had nothing
+            await asyncio.sleep(0.0002)
         remote.entries[row.key] = Entry(
             row.key, row.row, b"theirs", "f1", "answer", 0, 0.0, 0.0, 1.0
         )
