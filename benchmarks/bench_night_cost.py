@@ -49,10 +49,10 @@ def run(quick: bool) -> dict[str, Any]:
     }
 
 
-def measure(stage: str, folder: Path, size: int) -> dict[str, float]:
-    """Runs a stage in a process of its own."""
+def measure(stage: str, folder: Path, size: int, script: str = __file__) -> dict[str, float]:
+    """Runs a stage of a benchmark in a process of its own."""
     begun = time.perf_counter()
-    command = [sys.executable, __file__, stage, str(folder), str(size)]
+    command = [sys.executable, script, stage, str(folder), str(size)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     error = process.stderr.read()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,19 +82,7 @@ def with_ratios(rows: list[dict[str, Any]], starts: dict[str, Any]) -> list[dict
 
 def measure(stage: str, folder: Path, size: int) -> dict[str, float]:
     """Runs a stage in a process of its own."""
-    begun = time.perf_counter()
-    command = [sys.executable, __file__, stage, str(folder), str(size)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    error = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{stage} of {size} rows failed: {error.decode()[-2000:]}")
-    return {
-        "cpu s": round(used.ru_utime + used.ru_stime, 1),
-        "wall s": round(time.perf_counter() - begun, 1),
-        "peak MiB": round(used.ru_maxrss / night.MEBIBYTE),
-    }
+    return night.measure(stage, folder, size, script=__file__)
 
 
 def save_model(folder: Path) -> None:
