@@ -99,11 +99,13 @@ class Loads:
         self.succeed(version, model)
 
     def open(self) -> set[int]:
-        """Versions that were made and not closed."""
+        """Versions that were made and of which nothing was closed: first a runner, then its model."""
         for each in self.made:
-            assert isinstance(each.merged, FakeRunner)
-            assert each.merged.closed == model_of(each).closed <= 1
-        return {each.version for each in self.made if not model_of(each).closed}
+            assert model_of(each).closed <= runner_of(each).closed <= 1
+        return {each.version for each in self.made if not runner_of(each).closed}
+
+    def are_closed(self) -> bool:
+        return all(model_of(each).closed and runner_of(each).closed for each in self.made)
 
 
 class Heard(GatewayObserver):
@@ -186,6 +188,11 @@ def model_of(servable: Servable) -> FakeModel:
     return servable.model
 
 
+def runner_of(servable: Servable) -> FakeRunner:
+    assert isinstance(servable.merged, FakeRunner)
+    return servable.merged
+
+
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Waits until a condition holds; the bound is only there so that a broken test ends."""
     end = asyncio.get_running_loop().time() + seconds
@@ -208,6 +215,7 @@ def run() -> Callable[..., World]:
             finally:
                 await world.manager.close()
             assert world.loads.open() == set()
+            assert world.loads.are_closed()
             return world
 
         return asyncio.run(whole())

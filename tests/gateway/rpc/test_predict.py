@@ -327,10 +327,11 @@ def test_a_client_that_gives_up_does_not_stop_the_computation_of_others(kit):
         gate = asyncio.Event()
         model.wait = gate.wait
         gateway = kit.Gateway(model)
+        (servable,) = gateway.servables.values()
         async with kit.serving(gateway) as client:
             first = client.prediction.Predict(kit.predict_request())
             second = client.prediction.Predict(kit.predict_request())
-            while not model.calls:
+            while servable.in_flight < 2:
                 await asyncio.sleep(0.01)
             first.cancel()
             for _ in range(500):
