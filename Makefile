@@ -2,6 +2,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup run nightly test test-slow test-systems test-tfx-1.21 kubeflow-test image lint fix bench lock clean
 
+# Bytecode is kept: without it every process compiles TensorFlow anew, which takes 20 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 # One worker for each core, four at most: each loads TensorFlow for itself (about 1.5 GB).
 TEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 # More for pytest, e.g. make test PYTEST_ARGS="tests/cache -x"

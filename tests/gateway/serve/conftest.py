@@ -80,6 +80,8 @@ class FakeServer:
         try:
             path = (await reader.readuntil(b"\\r\\n\\r\\n")).split()[1]
             if path == b"/slow":
+                with open(os.path.join(self.settings.releases, "slow"), "a") as slow:
+                    slow.write("1")
                 await asyncio.sleep(1.0)
             if path == b"/hang":
                 time.sleep(600)
@@ -177,6 +179,11 @@ class Running:
             return connection.getresponse().read().decode()
         finally:
             connection.close()
+
+    def slow(self) -> str:
+        """As many characters as slow requests have arrived."""
+        file = self.folder / "slow"
+        return file.read_text() if file.exists() else ""
 
     def push(self, version: int) -> None:
         beside = self.folder / "version.next"

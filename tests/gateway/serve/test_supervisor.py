@@ -41,6 +41,7 @@ def test_a_signal_lets_what_is_under_way_finish_and_ends_with_zero(
     with ThreadPoolExecutor(6) as pool:
         slow = [pool.submit(gateway.get, "/slow") for _ in range(6)]
         pids = _pids(gateway, workers, until)
+        until(lambda: len(gateway.slow()) == 6)
         gateway.signal(number)
         assert {int(answer.result().split()[1]) for answer in slow} <= pids
     assert gateway.wait() == 0
