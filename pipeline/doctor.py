@@ -7,6 +7,7 @@ store's own library is loaded, where there is a store to open.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import platform
@@ -136,7 +137,7 @@ def _runner(config_file: Optional[pathlib.Path], runner: Optional[str]) -> Itera
 
 
 def machine_checks() -> Iterator[Check]:
-    """Python, the system, and memory."""
+    """Python, whether it keeps bytecode, the system, and memory."""
     wanted = importlib.metadata.metadata("tfx-encore")["Requires-Python"]
     found = platform.python_version()
     if _within(found, wanted):
@@ -144,6 +145,7 @@ def machine_checks() -> Iterator[Check]:
     else:
         advice = f"use Python {wanted}: tfx has packages for no other that we pin"
         yield Check("machine", "python", "problem", f"{found}, not {wanted}", advice)
+    yield _bytecode()
     system = f"{platform.system()} {platform.machine()}"
     if (sys.platform, platform.machine()) == ("linux", "x86_64"):
         yield Check("machine", "system", "ok", system)
@@ -212,6 +214,21 @@ def guarded(name: str, look: Callable[[], str], advice: str = "") -> Check:
         return Check("project", name, "ok", look())
     except (EncoreError, ImportError) as error:
         return Check("project", name, "problem", str(error), advice)
+
+
+def _bytecode() -> Check:
+    """Compiling TensorFlow and TFX takes 20 s: once, or in every process of a run."""
+    package = importlib.util.find_spec("tensorflow")
+    if package is None or package.origin is None:
+        return Check("machine", "bytecode", "ok", "nothing to compile")
+    if pathlib.Path(importlib.util.cache_from_source(package.origin)).exists():
+        return Check("machine", "bytecode", "ok", "compiled")
+    if not sys.dont_write_bytecode:
+        return Check("machine", "bytecode", "ok", "kept from the first run on")
+    folder = pathlib.Path(package.origin).parents[1]
+    found = "not kept, as PYTHONDONTWRITEBYTECODE is set: each process compiles TensorFlow, 20 s"
+    advice = f"unset it, or compile once: python -m compileall -q -j 0 {folder}"
+    return Check("machine", "bytecode", "problem", found, advice, required=False)
 
 
 def _memory() -> Check:

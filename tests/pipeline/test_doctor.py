@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import pathlib
+import py_compile
 import re
 import shutil
 import sqlite3
@@ -137,6 +138,26 @@ def test_another_python_than_the_package_declares_is_a_problem(monkeypatch):
     python = next(iter(doctor.machine_checks()))
     assert python.state == "problem"
     assert python.found.startswith("3.14.0, not ")
+
+
+@pytest.mark.parametrize(
+    ("is_compiled", "is_forbidden", "state"),
+    [(False, True, "problem"), (False, False, "ok"), (True, True, "ok")],
+)
+def test_a_python_that_compiles_everything_in_each_process_is_told_but_works(
+    tmp_path, monkeypatch, is_compiled, is_forbidden, state
+):
+    package = tmp_path / "tensorflow"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    if is_compiled:
+        py_compile.compile(package / "__init__.py", doraise=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", is_forbidden)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    (bytecode,) = (check for check in doctor.machine_checks() if check.name == "bytecode")
+    assert (bytecode.state, bytecode.required) == (state, state == "ok")
+    assert (str(tmp_path) in bytecode.advice) == (state == "problem")
 
 
 def test_a_workspace_that_is_not_there_yet_is_judged_by_the_folder_above(tmp_path):
