@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run nightly test test-slow test-systems test-tfx-1.21 kubeflow-test image lint fix bench lock clean
+.PHONY: help setup run nightly test test-slow test-tfx-1.21 kubeflow-test image lint fix bench lock clean
 
 # Bytecode is kept: without it every process compiles TensorFlow anew, which takes 20 s.
 unexport PYTHONDONTWRITEBYTECODE
@@ -10,8 +10,6 @@ TEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 # More for pytest, e.g. make test PYTEST_ARGS="tests/cache -x"
 PYTEST_ARGS ?=
 PYTEST = .venv/bin/pytest -n $(TEST_WORKERS) --dist loadfile
-# Slow tests that make a whole system first take as long again as all others: `make test-systems`.
-SYSTEMS = tests/kubeflow/image tests/versions
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,16 +30,11 @@ test: ## the tests, slow ones left out
 	@tools/services
 	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-test-slow: ## the slow tests: long simulations, several machines, pods
+test-slow: ## the slow tests: simulations, several machines, the image, TFX 1.21 in a Debian 13 root
 	@tools/bootstrap dev
 	@tools/services slow
-	@$(PYTEST) -m slow $(SYSTEMS:%=--ignore=%) $(PYTEST_ARGS) || { code=$$?; \
+	@$(PYTEST) -m slow $(PYTEST_ARGS) || { code=$$?; \
 	  if [ $$code -eq 5 ]; then echo "no test is marked slow: nothing to run"; else exit $$code; fi; }
-
-test-systems: ## the slowest: the component image task by task, a Debian 13 root with TFX 1.21
-	@tools/bootstrap dev
-	@tools/services slow
-	@.venv/bin/pytest -m slow $(SYSTEMS) $(PYTEST_ARGS)
 
 test-tfx-1.21: ## the tests on TFX 1.21, in a Debian 13 root (needs root; see tools/debian13)
 	@tools/debian13 make --no-print-directory test TEST_WORKERS=$(TEST_WORKERS) PYTEST_ARGS='$(PYTEST_ARGS)'

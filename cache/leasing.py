@@ -151,6 +151,8 @@ class _Work:
             return nothing
         requests = [self._requests[self._places[key]] for key in keys]
         answers = await self._leasing.lookup.find_remote(requests)
+        if not self._leasing.state.is_current():  # no longer, that may have taken a while
+            return nothing
         for key, answer in zip(keys, answers, strict=True):
             if answer is not None:
                 self._end(key, answer)

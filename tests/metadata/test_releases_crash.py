@@ -151,6 +151,7 @@ def test_killed_at_any_step_of_a_manual_invalidation(tmp_path: Path, request_of:
     )
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_of_clearing_up_after_a_killed_push(
     tmp_path: Path, request_of: Callable
 ) -> None:

@@ -37,6 +37,7 @@ def of(decision, subject, measure=None):
     ]
 
 
+@pytest.mark.slow
 def test_quiet_weeks_with_a_weekend_season_and_day_effects_raise_no_alarm(history):
     for seed in range(4):
         nights = history(seed=seed)

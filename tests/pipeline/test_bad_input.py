@@ -108,6 +108,7 @@ def test_an_edited_release_directory_is_refused_and_named(released_copy, encore)
     assert str(labels) in _only_message(refused)
 
 
+@pytest.mark.slow
 def test_a_model_that_answers_nan_is_named_and_nothing_is_pushed(released_copy, encore):
     module = released_copy / "broken.py"
     module.write_text(
@@ -145,6 +146,7 @@ def test_a_module_that_fails_names_the_component_its_error_and_the_log(released_
     assert "✗ Trainer" in failed.out
 
 
+@pytest.mark.slow
 def test_drifted_data_is_refused_with_exit_code_3_and_the_evidence(released_copy, encore):
     def in_cents(lines):
         column = lines[0].split(",").index("fare")

@@ -50,6 +50,7 @@ def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.service("promtool")
 @pytest.mark.parametrize("expression", ["vector(0) > 1", "vector(1)"])
 def test_an_alert_that_never_or_always_fires_is_noticed(expression: str, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ TARGETS = [
     "nightly",
     "test",
     "test-slow",
-    "test-systems",
     "test-tfx-1.21",
     "kubeflow-test",
     "image",

@@ -48,7 +48,7 @@ def engine() -> Engine:
     reason = (why_not.stdout + why_not.stderr).strip()
     if reason:
         message = f"this machine cannot run containers: {reason}"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") and "not installed" in reason:
             pytest.fail(f"{message} (CI is set, so this is a failure)", pytrace=False)
         pytest.skip(message)
     return engine
