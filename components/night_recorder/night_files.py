@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from tfx import types
-from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
+from tfx_encore.components.night_json import read_night_json
 from tfx_encore.components.night_recorder.inputs import NightInputs
-from tfx_encore.schemas.errors import DataError
-from tfx_encore.schemas.serial import from_json, to_json
+from tfx_encore.schemas.serial import to_json
 
 FILES_FILE = "inputs.json"
 
@@ -27,10 +26,4 @@ def read_night_files(uri: str) -> NightInputs:
     Raises:
         DataError: it is missing or damaged.
     """
-    path = f"{uri}/{FILES_FILE}"
-    try:
-        with fileio.open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}; run the night again") from error
-    return from_json(NightInputs, content, source=path)
+    return read_night_json(NightInputs, f"{uri}/{FILES_FILE}")

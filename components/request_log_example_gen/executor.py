@@ -13,11 +13,11 @@ from tfx import types
 from tfx.components.example_gen import utils
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
-from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from tfx_encore.components.night_json import read_night_json
 from tfx_encore.components.night_recorder.night_files import read_night_files
 from tfx_encore.components.request_log_example_gen.labels import LabelKeys
 from tfx_encore.components.request_log_example_gen.messages import Wanted
@@ -25,7 +25,7 @@ from tfx_encore.components.request_log_example_gen.night_examples import Night, 
 from tfx_encore.components.shared_files import scratch_folder
 from tfx_encore.schemas.errors import DataError
 from tfx_encore.schemas.nights import SPLIT, LogReport
-from tfx_encore.schemas.serial import from_json, to_json
+from tfx_encore.schemas.serial import to_json
 
 FILES, LABEL_FILES, DATE, MODEL_NAME = "files", "label_files", "date", "model_name"
 SIGNATURES, PREDICTION_KEY, JOIN, COLUMN = "signatures", "prediction_key", "join", "label_column"
@@ -156,10 +156,4 @@ def read_log_report(uri: str) -> LogReport:
     Raises:
         DataError: it is missing or not one.
     """
-    path = f"{uri}/{LOG_FILE}"
-    try:
-        with fileio.open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}; run the night again") from error
-    return from_json(LogReport, content, source=path)
+    return read_night_json(LogReport, f"{uri}/{LOG_FILE}")
