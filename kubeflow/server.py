@@ -19,6 +19,7 @@ from typing import Any, Optional, TypeVar
 
 from tfx_encore.kubeflow.schedule_plan import Existing, Schedule
 from tfx_encore.kubeflow.spec_package import Package, package_text
+from tfx_encore.schemas.compat import kubeflow_call
 from tfx_encore.schemas.errors import ConfigError, KubeflowError
 
 T = TypeVar("T")
@@ -107,10 +108,8 @@ class Server:
         pipeline = self._pipeline_id(package.name)
         if pipeline is None:
             body = client.api_models.V2beta1Pipeline(display_name=package.name, namespace=namespace)
-            made = self._asked(
-                f"create the pipeline {package.name}",
-                lambda: client.pipelines.create_pipeline(body=body),
-            )
+            create = kubeflow_call(client.pipelines, "pipeline_service", "create_pipeline")
+            made = self._asked(f"create the pipeline {package.name}", lambda: create(body))
             pipeline = str(made.pipeline_id)
         found = self._pages(
             f"list the versions of {package.name}",
@@ -159,10 +158,8 @@ class Server:
         if not create:
             return None
         body = client.api_models.V2beta1Experiment(display_name=name, namespace=namespace)
-        made = self._asked(
-            f"create the experiment {name}",
-            lambda: client.experiments.create_experiment(body=body),
-        )
+        create = kubeflow_call(client.experiments, "experiment_service", "create_experiment")
+        made = self._asked(f"create the experiment {name}", lambda: create(body))
         return str(made.experiment_id)
 
     def submit(
@@ -305,7 +302,7 @@ def _client(access: Access, token: Optional[str]) -> Any:
         def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
             """What the server says of itself."""
             del sleep_duration
-            return self.healthzs.get_healthz()
+            return kubeflow_call(self.healthzs, "healthz_service", "get_healthz")()
 
     client = Client(
         host=access.host or None,

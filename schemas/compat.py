@@ -40,3 +40,16 @@ def is_repeated(field: Any) -> bool:
     if hasattr(FieldDescriptor, "is_repeated"):
         return bool(field.is_repeated)
     return bool(field.label == FieldDescriptor.LABEL_REPEATED)
+
+
+def kubeflow_call(api: Any, service: str, name: str) -> Any:
+    """Returns a call of one of the services of `kfp.Client`, as `create_pipeline`.
+
+    The client of Kubeflow Pipelines 2.16 and newer, of TFX 1.21, puts the service's name before
+    that of the call (`pipeline_service_create_pipeline`) and names its argument otherwise; the one
+    of TFX 1.16 does not. Hand the argument on by its place.
+
+    Raises:
+        AttributeError: the service has no such call.
+    """
+    return getattr(api, f"{service}_{name}", None) or getattr(api, name)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tfx_encore.schemas.compat import is_repeated, message_class
+from tfx_encore.schemas.compat import is_repeated, kubeflow_call, message_class
 
 FOLDERS = [
     "schemas", "monitoring", "cache", "metadata", "gateway", "components", "pipeline", "kubeflow",
@@ -144,3 +145,11 @@ def test_a_message_class_of_a_pool_reads_and_writes() -> None:
     assert [is_repeated(field) for field in message.DESCRIPTOR.fields] == [False, True]
     with pytest.raises(KeyError):
         message_class(pool, "p.N")
+
+
+@pytest.mark.parametrize("name", ["get_healthz", "healthz_service_get_healthz"])
+def test_a_call_of_kubeflow_is_found_under_its_old_and_its_new_name(name: str) -> None:
+    service = SimpleNamespace(**{name: lambda: "well"})
+    assert kubeflow_call(service, "healthz_service", "get_healthz")() == "well"
+    with pytest.raises(AttributeError, match="get_health"):
+        kubeflow_call(service, "healthz_service", "get_health")
