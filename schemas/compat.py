@@ -52,4 +52,8 @@ def kubeflow_call(api: Any, service: str, name: str) -> Any:
     Raises:
         AttributeError: the service has no such call.
     """
-    return getattr(api, f"{service}_{name}", None) or getattr(api, name)
+    import kfp_server_api
+
+    if hasattr(kfp_server_api.HealthzServiceApi, "healthz_service_get_healthz"):
+        name = f"{service}_{name}"
+    return getattr(api, name)
