@@ -80,29 +80,26 @@ class Released:
     Attributes:
         run: the main job, two releases.
         forced: span 2 once more, with --force --json.
-        older: span 1 once more, with --force --json.
     """
 
     folder: pathlib.Path
     run: Finished
     forced: Finished
-    older: Finished
 
 
 def _release(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """The main job in a new project, then both spans forced; what the command said."""
+    """The main job in a new project, then span 2 forced; what the command said."""
     write_taxi_project(folder)
     runs = {
         "run": run_encore(folder, "run", "--all-spans", timeout=900),
         "forced": run_encore(folder, "run", "--span", "2", "--force", "--json"),
-        "older": run_encore(folder, "run", "--span", "1", "--force", "--json"),
     }
     return {name: asdict(run) for name, run in runs.items()}
 
 
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
-    """The main job, and both spans forced again, once a session. Do not change the folder."""
+    """The main job, and span 2 forced again, once a session. Do not change the folder."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder, said = shared / "released-taxi", shared / "released-taxi.json"

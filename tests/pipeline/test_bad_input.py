@@ -133,6 +133,7 @@ def test_a_model_that_answers_nan_is_named_and_nothing_is_pushed(released_copy, 
     assert encore(released_copy, "versions", "--json").json["labels"] == {"stable": 2}
 
 
+@pytest.mark.slow
 def test_a_module_that_fails_names_the_component_its_error_and_the_log(released_copy, encore):
     (released_copy / "broken.py").write_text(
         "from tfx_encore.pipeline.taxi.model import preprocessing_fn\n"

@@ -8,8 +8,8 @@ import pathlib
 import re
 import subprocess
 import sys
-import time
 
+import pytest
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 
@@ -135,14 +135,11 @@ def test_the_report_of_each_release_was_written(released):
 
 
 def test_running_again_with_nothing_changed_does_nothing_and_says_so(released, encore):
-    began = time.monotonic()
     again = encore(released.folder, "run", "--all-spans")
-    took = time.monotonic() - began
     assert again.code == 0
     assert again.out.count("nothing to do") == 2
     assert encore(released.folder, "versions", "--json").json["labels"] == {"stable": 2}
     assert len(encore(released.folder, "versions", "--json").json["versions"]) == 2
-    assert took < 60
 
 
 def test_a_forced_run_asks_the_world_again_and_the_cache_for_the_rest(released, encore):
@@ -155,10 +152,11 @@ def test_a_forced_run_asks_the_world_again_and_the_cache_for_the_rest(released, 
     assert len(encore(released.folder, "versions", "--json").json["versions"]) == 2
 
 
-def test_an_older_span_run_again_does_not_take_the_label_back(released, encore):
-    (older,) = released.older.json
+@pytest.mark.slow
+def test_an_older_span_run_again_does_not_take_the_label_back(released_copy, encore):
+    (older,) = encore(released_copy, "run", "--span", "1", "--force", "--json").json
     assert older["state"] in ("already_pushed", "refused")
-    assert encore(released.folder, "versions", "--json").json["labels"] == {"stable": 2}
+    assert encore(released_copy, "versions", "--json").json["labels"] == {"stable": 2}
 
 
 def test_a_rollback_moves_the_label_and_writes_its_record(released_copy, encore):
