@@ -314,9 +314,8 @@ def test_without_drift_no_run_of_250_blocks(bench, n, categories):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [300, 3000, 30_000])
-@pytest.mark.parametrize("categories", [10, 1000])
-def test_without_drift_at_most_one_run_in_a_thousand_blocks(bench, n, categories):
-    row = bench.false_alarms(n, categories, 8000, seed=4)
+def test_without_drift_at_most_one_run_in_a_thousand_blocks(bench, n):
+    row = bench.false_alarms(n, 1000, 5000, seed=4)  # many categories: the hardest
     assert row["blocked, 95% upper bound"] <= 0.001
 
 
