@@ -270,7 +270,9 @@ def test_the_artifact_carries_model_date_rows_and_counts(counted):
 def test_a_damaged_file_is_named(traffic, write, tmp_path):
     examples = write(tmp_path / "damaged", traffic[:100], 1)
     file = next(Path(examples.uri, "Split-night").iterdir())
-    file.write_bytes(file.read_bytes()[:-50])
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
     with pytest.raises(DataError, match=r"data_tfrecord-00000-of-00001.gz cannot be read"):
         list(read_batches(str(file)))
 
