@@ -1,7 +1,8 @@
 """The release pipeline and the component tests on TFX 1.21, in a Debian 13 root (tools/debian13).
 
 A machine may lack what the tool needs, root and the right to mount; then these are skipped with the
-reason. Where only debootstrap is missing, they fail with it in continuous integration. The whole suite: `make test-tfx-1.21`.
+reason. Where only debootstrap is missing, they fail with it in continuous integration.
+The whole suite: `make test-tfx-1.21`.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Loads:
         self.succeed(version, model)
 
     def open(self) -> set[int]:
-        """Versions that were made and of which nothing was closed: first a runner, then its model."""
+        """Versions of which nothing is closed yet; a runner is closed first, then its model."""
         for each in self.made:
             assert model_of(each).closed <= runner_of(each).closed <= 1
         return {each.version for each in self.made if not runner_of(each).closed}
