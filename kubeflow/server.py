@@ -108,8 +108,8 @@ class Server:
         pipeline = self._pipeline_id(package.name)
         if pipeline is None:
             body = client.api_models.V2beta1Pipeline(display_name=package.name, namespace=namespace)
-            create = kubeflow_call(client.pipelines, "pipeline_service", "create_pipeline")
-            made = self._asked(f"create the pipeline {package.name}", lambda: create(body))
+            add = kubeflow_call(client.pipelines, "pipeline_service", "create_pipeline")
+            made = self._asked(f"create the pipeline {package.name}", lambda: add(body))
             pipeline = str(made.pipeline_id)
         found = self._pages(
             f"list the versions of {package.name}",
@@ -158,8 +158,8 @@ class Server:
         if not create:
             return None
         body = client.api_models.V2beta1Experiment(display_name=name, namespace=namespace)
-        create = kubeflow_call(client.experiments, "experiment_service", "create_experiment")
-        made = self._asked(f"create the experiment {name}", lambda: create(body))
+        add = kubeflow_call(client.experiments, "experiment_service", "create_experiment")
+        made = self._asked(f"create the experiment {name}", lambda: add(body))
         return str(made.experiment_id)
 
     def submit(
