@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -9,7 +10,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,31 +76,33 @@ def taxi_project(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @dataclass(frozen=True)
 class Released:
-    """The taxi project after its releases, and what the command said.
-
-    Attributes:
-        run: the main job, two releases.
-        forced: span 2 once more, with --force --json.
-    """
+    """The taxi project after the main job, its two releases, and what the command said."""
 
     folder: pathlib.Path
     run: Finished
-    forced: Finished
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps the other workers of the session from copying the folder meanwhile."""
+        with self.folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def copy_to(self, folder: pathlib.Path) -> pathlib.Path:
+        """Copies the project to a folder that is not there yet; returns it."""
+        with self.alone():
+            return pathlib.Path(shutil.copytree(self.folder, folder))
 
 
-def _release(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """The main job in a new project, then span 2 forced; what the command said."""
+def _release(folder: pathlib.Path) -> dict[str, Any]:
+    """The main job in a new project; what the command said."""
     write_taxi_project(folder)
-    runs = {
-        "run": run_encore(folder, "run", "--all-spans", timeout=900),
-        "forced": run_encore(folder, "run", "--span", "2", "--force", "--json"),
-    }
-    return {name: asdict(run) for name, run in runs.items()}
+    return asdict(run_encore(folder, "run", "--all-spans", timeout=900))
 
 
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
-    """The main job, and span 2 forced again, once a session. Do not change the folder."""
+    """The main job, once a session. Do not change the folder."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder, said = shared / "released-taxi", shared / "released-taxi.json"
@@ -116,14 +119,12 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     told = json.loads(said.read_text())
     if "failed" in told:
         pytest.fail(f"the releases could not be made: {told['failed']}", pytrace=False)
-    runs = {name: Finished(**run) for name, run in told.items()}
-    assert runs["run"].code == 0, runs["run"].out + runs["run"].err
-    return Released(folder, **runs)
+    run = Finished(**told)
+    assert run.code == 0, run.out + run.err
+    return Released(folder, run)
 
 
 @pytest.fixture
 def released_copy(released: Released, tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of the released project that a test may change."""
-    folder = tmp_path / "taxi"
-    shutil.copytree(released.folder, folder)
-    return folder
+    return released.copy_to(tmp_path / "taxi")

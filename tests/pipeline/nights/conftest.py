@@ -6,7 +6,6 @@ import csv
 import datetime as dt
 import json
 import random
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -184,7 +183,7 @@ def traffic() -> Any:
 
 def copy_project(released: Any, folder: Path) -> Path:
     """The released project with `nightly` configured, without traffic yet."""
-    shutil.copytree(released.folder, folder)
+    released.copy_to(folder)
     file = folder / "encore.yaml"
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     config["nightly"] = {
