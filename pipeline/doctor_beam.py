@@ -29,7 +29,7 @@ from tfx_encore.pipeline.doctor import Check
 AREA = "runner"
 _CONNECT_SECONDS = 3.0
 _JAVA = 11  # the oldest that Flink 1.20, Spark 3 and Beam's job servers run on
-_FLINK_VERSION, _SPARK_VERSION = "2.0", "3"  # Beam's defaults
+_SPARK_VERSION = "3"  # Beam's default
 _PORTS = {"http": 80, "https": 443, "spark": 7077}
 
 
@@ -205,7 +205,7 @@ def _storage(choice: BeamChoice, workspace: pathlib.Path | None) -> Check:
 
 def _jar(choice: BeamChoice) -> str:
     if choice.runner == FLINK:
-        version = choice.options.get("flink_version") or _FLINK_VERSION
+        version = choice.options.get("flink_version") or flink_version()
         return f"beam-runners-flink-{version}-job-server-{_beam_version()}.jar"
     return f"beam-runners-spark-{_SPARK_VERSION}-job-server-{_beam_version()}.jar"
 
@@ -225,3 +225,10 @@ def _installed(name: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+def flink_version() -> str:
+    """The Flink that Beam takes where no version is named: 2.0 for Beam 2.74, 2.2 for 2.77."""
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
+
+    return str(PipelineOptions([]).view_as(FlinkRunnerOptions).flink_version)

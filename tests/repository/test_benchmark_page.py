@@ -90,7 +90,8 @@ def test_the_sections_of_a_page_are_read_back_as_they_were_written(tool) -> None
 
 
 def test_the_machine_is_described_in_one_line(tool) -> None:
-    assert re.fullmatch(r".+, \d+ cores, \d+ GiB; .+; Python 3\.10\..*TFX 1\.16.*", tool.machine())
+    line = r".+, \d+ cores, \d+ GiB; .+; Python 3\.1\d\..*TFX 1\.\d+.*"
+    assert re.fullmatch(line, tool.machine())
 
 
 @pytest.mark.parametrize(

