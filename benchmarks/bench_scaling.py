@@ -47,8 +47,8 @@ def run(quick: bool) -> dict[str, Any]:
             "Each stage is a process of its own with Beam's FnApiRunner in it. `us a row`: CPU "
             "time beyond that of the stage with 10 rows, which is start and imports. Held against "
             "the size before, 1 is linear cost and flat memory.",
-            "Bounds: 1.5 for both from 100,000 to 1,000,000 rows. At 10,000 rows the work is within "
-            "the noise of starting, and may even come out negative.",
+            "Bounds: 1.5 for both from 100,000 to 1,000,000 rows. At 10,000 rows the work is "
+            "within the noise of starting, and may even come out negative.",
             "The machine was shared with other work while this ran: ratios hold, times are high.",
         ],
     }
