@@ -11,15 +11,14 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import io_utils
 
 from tfx_encore.components.night_recorder.inputs import NightInputs
 from tfx_encore.components.night_recorder.night_files import write_night_files
 from tfx_encore.components.request_log_example_gen.sources import find_label_files
 from tfx_encore.kubeflow.bindings import NIGHT_PLANNED, values_of
 from tfx_encore.kubeflow.effective import effective_config
+from tfx_encore.kubeflow.planning.given import config_text, run_id_of, schema_file
 from tfx_encore.kubeflow.planning.night_date import asked
-from tfx_encore.kubeflow.planning.release_planner import config_text, run_id_of
 from tfx_encore.kubeflow.planning.values import value_channels, value_outputs, write_values
 from tfx_encore.metadata.files import digest_of
 from tfx_encore.metadata.night_store import NightStore
@@ -59,8 +58,7 @@ class Executor(base_executor.BaseExecutor):
         day = wanted.day or newest_open(project, wanted.today)
         files = night_files(project, day)
         _check_logged(project, day, files, asked_for=wanted.day is not None)
-        schema_uri = artifact_utils.get_single_uri(input_dict[SCHEMA])
-        schema = pathlib.Path(io_utils.get_only_uri_in_dir(schema_uri))
+        schema = schema_file(input_dict[SCHEMA])
         parts = _parts(project, day, files, schema, run_id_of(exec_properties[RUN_ID]))
         values = values_of(nightly_components(project.config, parts), NIGHT_PLANNED)
         write_values(output_dict, values)

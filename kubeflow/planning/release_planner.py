@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import pathlib
-from datetime import datetime, timezone
 from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, standard_artifacts
+from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import io_utils
 
 from tfx_encore.kubeflow.bindings import RELEASE_PLANNED, values_of
 from tfx_encore.kubeflow.effective import effective_config
+from tfx_encore.kubeflow.planning.given import config_text, run_id_of, schema_file
 from tfx_encore.kubeflow.planning.values import value_channels, value_outputs, write_values
 from tfx_encore.metadata.files import digest_of
 from tfx_encore.pipeline import data_schema
@@ -44,37 +43,27 @@ class Executor(base_executor.BaseExecutor):
             DataError: there is no such span, or its data cannot be used; names file and line.
         """
         config = effective_config("release", exec_properties[CONFIG], exec_properties)
-        schema_uri = artifact_utils.get_single_uri(input_dict[SCHEMA])
-        schema_file = pathlib.Path(io_utils.get_only_uri_in_dir(schema_uri))
-        columns = data_schema.read_columns(schema_file)
+        schema = schema_file(input_dict[SCHEMA])
+        columns = data_schema.read_columns(schema)
         check_features(features_used(config), columns, "pipeline parameters")
         span = read_span(exec_properties[SPANS], pathlib.Path("/"), exec_properties[SPAN], columns)
-        inputs = _inputs(config, span, schema_file, run_id_of(exec_properties[RUN_ID]))
+        inputs = _inputs(config, span, schema, run_id_of(exec_properties[RUN_ID]))
         values = values_of(release_components(config, inputs), RELEASE_PLANNED)
         write_values(output_dict, {**values, DIGEST: span.digest})
 
 
-def _inputs(
-    config: ProjectConfig, span: Span, schema_file: pathlib.Path, run_id: str
-) -> ReleaseInputs:
+def _inputs(config: ProjectConfig, span: Span, schema: pathlib.Path, run_id: str) -> ReleaseInputs:
     module, _, source = resolve_module(config.training.module, pathlib.Path("/"))
     code = module_digest(source)
     return ReleaseInputs(
         data_folder=str(span.folder),
         data_pattern=pathlib.PurePath(span.source).name.replace("{SPAN}", str(span.number)),
-        schema_path=str(schema_file),
+        schema_path=str(schema),
         module=module,
         module_digest=code,
         releases="-",
-        provenance=provenance(config, span, digest_of(schema_file), code, run_id),
+        provenance=provenance(config, span, digest_of(schema), code, run_id),
     )
-
-
-def run_id_of(given: str) -> str:
-    """The run's id; one made from the time where the backend did not fill it in."""
-    if given and not given.startswith("{{"):
-        return given
-    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}-kubeflow"
 
 
 class ReleasePlannerSpec(ComponentSpec):
@@ -136,8 +125,3 @@ class ReleasePlanner(base_component.BaseComponent):
             }
         )
         super().__init__(spec=spec)
-
-
-def config_text(config: ProjectConfig) -> str:
-    """A project as JSON that `parse_config` reads again."""
-    return config.model_dump_json(by_alias=True)
