@@ -5,10 +5,15 @@ The environment is set at import, before any test module can load TensorFlow.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -47,8 +52,32 @@ settings.register_profile("explore", max_examples=1000, deadline=None, print_blo
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-def _is_ci() -> bool:
-    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+def _cannot(why: str) -> NoReturn:
+    if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        pytest.fail(f"{why} (CI is set, so this is a failure)", pytrace=False)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session", name="cannot")
+def cannot_fixture() -> Callable[[str], NoReturn]:
+    """Skips a test that this machine cannot run, and says why; in CI, fails it."""
+    return _cannot
+
+
+@pytest.fixture(scope="session")
+def load_module() -> Callable[[Path], ModuleType]:
+    """Loads a file as a module of its name; tests and tools are no packages."""
+
+    def load(file: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module  # dataclasses and pickle look there
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 def _services(item: pytest.Item) -> Iterator[str]:
@@ -66,10 +95,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     # The report carries these to the process that prints the end, also from a worker of xdist.
     item.user_properties += [(_MISSING, name) for name in missing]
-    message = f"{', '.join(missing)} is not installed; tools/services installs what apt has"
-    if _is_ci():
-        pytest.fail(f"{message} (CI is set, so this is a failure)", pytrace=False)
-    pytest.skip(message)
+    _cannot(f"{', '.join(missing)} is not installed; tools/services installs what apt has")
 
 
 class MissingServices:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import pathlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -21,27 +19,16 @@ ROOT = HERE.parents[1]
 IMAGE = "registry.example/encore:1.4"
 
 
-def _load(name: str) -> ModuleType:
-    """A file beside this one, as a module."""
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
-def fake() -> ModuleType:
+def fake(load_module: Callable[[pathlib.Path], ModuleType]) -> ModuleType:
     """fake_server.py."""
-    return _load("fake_server")
+    return load_module(HERE / "fake_server.py")
 
 
 @pytest.fixture(scope="session")
-def backend() -> ModuleType:
+def backend(load_module: Callable[[pathlib.Path], ModuleType]) -> ModuleType:
     """backend.py."""
-    return _load("backend")
+    return load_module(HERE / "backend.py")
 
 
 @pytest.fixture(scope="session")

@@ -186,21 +186,23 @@ def test_the_planner_of_a_night_hands_on_its_files_and_its_time(
     assert [file["path"] for file in written["log"]] == [str(log / "a.tfrecord")]
 
 
-def test_a_day_without_a_log_is_refused_if_it_was_asked_for(
-    task: Task, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"date": "2016-01-12"}, "no requests of taxi are logged on 2016-01-12"),
+        ({"labels": "/encore/{DATE}.csv"}, "not how they are joined"),
+    ],
+    ids=["a day without a log that was asked for", "labels that were not compiled in"],
+)
+def test_the_night_planner_refuses(
+    task: Task,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    given: dict[str, str],
+    said: str,
 ) -> None:
     (tmp_path / "requests").mkdir()
     where = {"request_log": f"{tmp_path}/requests", "releases": f"{tmp_path}/releases"}
     with pytest.raises(RuntimeError):
-        task("nightly", "SchemaText", "NightPlanner", **where, date="2016-01-12")
-    assert "no requests of taxi are logged on 2016-01-12" in capsys.readouterr().err
-
-
-def test_labels_need_to_be_joined_as_compiled(
-    task: Task, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "requests").mkdir()
-    where = {"request_log": f"{tmp_path}/requests", "releases": f"{tmp_path}/releases"}
-    with pytest.raises(RuntimeError):
-        task("nightly", "SchemaText", "NightPlanner", **where, labels="/encore/{DATE}.csv")
-    assert "not how they are joined" in capsys.readouterr().err
+        task("nightly", "SchemaText", "NightPlanner", **where, **given)
+    assert said in capsys.readouterr().err

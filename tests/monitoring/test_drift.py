@@ -1,4 +1,3 @@
-import importlib.util
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,11 +22,8 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "bench_drift.py"
 
 
 @pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("bench_drift", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def bench(load_module):
+    return load_module(BENCHMARK)
 
 
 def categorical(name, n=3000, **counts):

@@ -54,14 +54,18 @@ def test_a_worker_that_is_killed_is_said_to_be_with_the_log(taxi_project):
     assert len(said.strip().splitlines()) == 1
 
 
-def test_an_interrupt_ends_the_worker_too_and_frees_the_workspace(taxi_project):
-    command = _start(taxi_project)
+def _assert_interrupted_by(number: signal.Signals, folder: pathlib.Path) -> None:
+    command = _start(folder)
     worker = _worker_of(command)
-    command.send_signal(signal.SIGINT)
+    command.send_signal(number)
     _, said = command.communicate(timeout=60)
     assert command.returncode == 130
     assert said.strip() == "encore: interrupted; nothing half-written is left"
     assert not _is_running(worker)
+
+
+def test_an_interrupt_ends_the_worker_too_and_frees_the_workspace(taxi_project):
+    _assert_interrupted_by(signal.SIGINT, taxi_project)
     again = _start(taxi_project)
     os.kill(_worker_of(again), signal.SIGKILL)
     again.communicate(timeout=60)
@@ -69,10 +73,4 @@ def test_an_interrupt_ends_the_worker_too_and_frees_the_workspace(taxi_project):
 
 
 def test_sigterm_is_an_interrupt_as_whoever_stops_a_container_sends_it(taxi_project):
-    command = _start(taxi_project)
-    worker = _worker_of(command)
-    command.send_signal(signal.SIGTERM)
-    _, said = command.communicate(timeout=60)
-    assert command.returncode == 130
-    assert said.strip() == "encore: interrupted; nothing half-written is left"
-    assert not _is_running(worker)
+    _assert_interrupted_by(signal.SIGTERM, taxi_project)

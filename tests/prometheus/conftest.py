@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import importlib.util
 import json
 import signal
 import socket
@@ -26,21 +25,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
-def _load(name: str) -> ModuleType:
-    """A module beside this file; tests are no package."""
-    spec = importlib.util.spec_from_file_location(f"prometheus_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
-def story() -> ModuleType:
+def story(load_module: Callable[[Path], ModuleType]) -> ModuleType:
     """The module that makes nights."""
-    return _load("nights_fixture")
+    return load_module(HERE / "nights_fixture.py")
 
 
 def yesterday() -> str:

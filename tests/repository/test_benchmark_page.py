@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,13 +16,8 @@ MACHINE = "p, 2 cores, 24 GiB; Debian; Python 3.10"
 
 
 @pytest.fixture
-def tool(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_all", root / "benchmarks/run_all.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(root: Path, load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_module(root / "benchmarks/run_all.py")
 
 
 def _result(**changes: Any) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,13 +13,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def tool(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pip_settings", root / "tools/pip_settings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(root: Path, load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_module(root / "tools/pip_settings.py")
 
 
 def test_the_environment_wins_over_a_section_and_the_section_over_global(tool) -> None:

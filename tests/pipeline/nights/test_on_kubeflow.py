@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,17 +20,6 @@ ROOT = Path(__file__).parents[3]
 FIRST, SECOND, THIRD, EMPTY = "2016-01-11", "2016-01-12", "2016-01-13", "2016-01-14"
 
 pytestmark = pytest.mark.slow
-
-
-def _backend() -> Any:
-    """tests/kubeflow/backend.py."""
-    spec = importlib.util.spec_from_file_location("backend", ROOT / "tests/kubeflow/backend.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["backend"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 Run = Callable[..., Any]
@@ -57,11 +44,12 @@ def cluster(evaluated: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(cluster: Path, load_module: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs the compiled nightly pipeline, every task from its specification."""
     from tfx_encore.kubeflow.compiling import compile_project
     from tfx_encore.kubeflow.target import Target, Volume
 
+    backends = load_module(ROOT / "tests/kubeflow/backend.py")
     place = tmp_path_factory.mktemp("backend")
     target = Target("registry.example/encore:1", (Volume("encore", str(cluster)),))
     config = load_config(cluster / "encore.yaml")
@@ -73,7 +61,7 @@ def run(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         assert entrypoint.main(command[3:]) == 0
 
     def once(scheduled_at: str | None = None, **parameters: Any) -> Any:
-        backend = _backend().Backend(
+        backend = backends.Backend(
             compiled.package.pipeline, place / "bucket", local, container,
             scheduled_at=scheduled_at,
         )  # fmt: skip
