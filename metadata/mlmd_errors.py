@@ -9,7 +9,13 @@ from ml_metadata import errors
 from tfx_encore.schemas.errors import LedgerError, LedgerUnavailableError, LedgerVersionError
 
 # Words by which a database says that it is busy or gone, not that the request is wrong.
-_BUSY = ("database is locked", "table is locked", "deadlock found", "lock wait timeout")
+_BUSY = (
+    "database is locked",
+    "table is locked",
+    "deadlock found",
+    "lock wait timeout",
+    "record has changed since last read",  # MariaDB, where innodb_snapshot_isolation is on
+)
 _GONE = (
     "lost connection",
     "server has gone away",
@@ -32,7 +38,7 @@ def raise_mapped(error: Exception, name: str) -> NoReturn:
         error: an `ml_metadata.errors.StatusError`.
         name: what a person would call the store.
     """
-    message = first_line(error)
+    message = reason_of(error)
     if isinstance(error, _UNAVAILABLE) or is_transient(message):
         raise LedgerUnavailableError(
             f"{name} cannot be reached now: {message or type(error).__name__}; check that the "
@@ -58,7 +64,9 @@ def is_contention(error: LedgerUnavailableError) -> bool:
     return aborted or any(words in text for words in _BUSY)
 
 
-def first_line(error: Exception) -> str:
-    """Returns the error's first line, at most 300 characters: statements of SQL follow it."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else ""
+def reason_of(error: Exception) -> str:
+    """Returns what the store said, one line of at most 300 characters, without its SQL."""
+    text = str(error).strip()
+    if text.startswith("mysql_query"):  # the whole query, then `errno: ..., error: ...`
+        text = text.rpartition(", error: ")[2]
+    return text.partition("\n")[0][:300]

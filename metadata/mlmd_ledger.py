@@ -8,7 +8,6 @@ publishes with the execution, and by `append` and `publish` here. The second way
 from __future__ import annotations
 
 import getpass
-import random
 import socket
 import threading
 import time
@@ -19,7 +18,7 @@ from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from tfx_encore.metadata.ledger import conflict, not_held
-from tfx_encore.metadata.mlmd_errors import is_contention
+from tfx_encore.metadata.mlmd_contention import PATIENCE_SECONDS, until_done
 from tfx_encore.metadata.mlmd_listing import TypeListing
 from tfx_encore.metadata.mlmd_records import (
     APPLY_TYPE,
@@ -37,16 +36,13 @@ from tfx_encore.metadata.mlmd_records import (
 from tfx_encore.metadata.mlmd_shelf import Fault, Shelf
 from tfx_encore.metadata.mlmd_store import MlmdStore
 from tfx_encore.schemas.clock import utc_now
-from tfx_encore.schemas.errors import LedgerError, LedgerUnavailableError
+from tfx_encore.schemas.errors import LedgerError
 from tfx_encore.schemas.records import Acknowledgement, InvalidationRecord, RecordDraft
 
 T = TypeVar("T")
 
 # An artifact in one of these states is not, or not yet, the output of an execution that succeeded.
 _NOT_PUBLISHED = frozenset({pb.Artifact.PENDING, pb.Artifact.ABANDONED, pb.Artifact.REFERENCE})
-
-_PATIENCE_SECONDS = 30.0
-_PAUSE_SECONDS = 0.02
 
 # While a record is missing, the whole type is listed again this often.
 _RELIST_SECONDS = 5.0
@@ -173,8 +169,7 @@ class MlmdLedger:
             self._take_records(everything=True)
 
     def _take_records(self, *, everything: bool) -> None:
-        with self._store.reading() as store:
-            found = self._artifacts.fresh(store, everything=everything) if store else []
+        found = self._store.look(lambda store: self._artifacts.fresh(store, everything=everything))
         for artifact in found:
             self._shelf.faults.pop(artifact.id, None)
             if artifact.state not in _NOT_PUBLISHED:
@@ -193,9 +188,7 @@ class MlmdLedger:
         self._artifacts.settle(artifact.id)
 
     def _read_acknowledgements(self) -> None:
-        with self._store.reading() as store:
-            found = self._applications.fresh(store) if store else []
-        for execution in found:
+        for execution in self._store.look(self._applications.fresh):
             ack = acknowledgement_in(execution)
             self._shelf.acks[ack.model, ack.sequence, ack.consumer] = ack
             self._applications.settle(execution.id)
@@ -230,28 +223,11 @@ class MlmdLedger:
         return ack
 
     def _until_done(self, attempt: Callable[[], T | None], what: str) -> T:
-        """Repeats an attempt that lost a race or met a lock, for a bounded time."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            busy: LedgerUnavailableError | None = None
-            try:
-                done = attempt()
-            except LedgerUnavailableError as error:
-                done, busy = None, error
-                if not is_contention(error):
-                    raise
-            if done is not None:
-                return done
-            if time.monotonic() > deadline:
-                raise busy or _gave_up(what, self._store.name)
-            time.sleep(random.uniform(0, 2 * _PAUSE_SECONDS))  # noqa: S311 - spreads the appenders
-
-
-def _gave_up(what: str, store: str) -> LedgerError:
-    return LedgerError(
-        f"{what}: {store} says that the name is taken but shows no such record, for "
-        f"{_PATIENCE_SECONDS:g} s; look at the artifacts of type {RECORD_TYPE} that are not LIVE"
-    )
+        lost = (
+            f"{what}: {self._store.name} says that the name is taken but shows no such record, for "
+            f"{PATIENCE_SECONDS:g} s; look at the artifacts of type {RECORD_TYPE} that are not LIVE"
+        )
+        return until_done(attempt, lost=lost)
 
 
 def _event(kind: Any, key: str) -> Any:

@@ -17,6 +17,7 @@ from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from tfx_encore.metadata.ledger import safe_name
+from tfx_encore.metadata.mlmd_contention import until_done
 from tfx_encore.metadata.mlmd_listing import TypeListing
 from tfx_encore.metadata.mlmd_records import MAX_PAYLOAD_BYTES
 from tfx_encore.metadata.mlmd_store import MlmdStore
@@ -47,21 +48,7 @@ class MlmdNightLedger:
         """Keeps a record with its execution, in one transaction; False if it is there already."""
         if self.revisions(record.model).get(record.date, 0) >= record.revision:
             return False
-        name = f"{safe_name(record.model)}/{record.date}/{record.revision}"
-        with self._store.writing() as store:
-            kind = _type_id(store.get_artifact_type, store.put_artifact_type, _ARTIFACT_TYPE)
-            by = _type_id(store.get_execution_type, store.put_execution_type, _EXECUTION_TYPE)
-            artifact = pb.Artifact(type_id=kind, name=name, state=pb.Artifact.LIVE)
-            _set(artifact, properties_of(record))
-            execution = pb.Execution(type_id=by, name=name, last_known_state=pb.Execution.COMPLETE)
-            _set(execution, {"model": record.model, "date": record.date})
-            step = pb.Event.Path.Step(key="decision")
-            event = pb.Event(type=pb.Event.OUTPUT, path=pb.Event.Path(steps=[step]))
-            try:
-                store.put_execution(execution, [(artifact, event)], [])
-            except errors.AlreadyExistsError:
-                return False
-        return True
+        return until_done(lambda: self._put(record))
 
     def revisions(self, model: str) -> Mapping[str, int]:
         """Date -> the highest revision that is kept."""
@@ -86,10 +73,25 @@ class MlmdNightLedger:
         """Lets go of the connection. The next call opens it again."""
         self._store.close()
 
+    def _put(self, record: NightRecord) -> bool:
+        name = f"{safe_name(record.model)}/{record.date}/{record.revision}"
+        with self._store.writing() as store:
+            kind = _type_id(store.get_artifact_type, store.put_artifact_type, _ARTIFACT_TYPE)
+            by = _type_id(store.get_execution_type, store.put_execution_type, _EXECUTION_TYPE)
+            artifact = pb.Artifact(type_id=kind, name=name, state=pb.Artifact.LIVE)
+            _set(artifact, properties_of(record))
+            execution = pb.Execution(type_id=by, name=name, last_known_state=pb.Execution.COMPLETE)
+            _set(execution, {"model": record.model, "date": record.date})
+            step = pb.Event.Path.Step(key="decision")
+            event = pb.Event(type=pb.Event.OUTPUT, path=pb.Event.Path(steps=[step]))
+            try:
+                store.put_execution(execution, [(artifact, event)], [])
+            except errors.AlreadyExistsError:
+                return False
+        return True
+
     def _look(self) -> None:
-        with self._store.reading() as store:
-            found = self._listing.fresh(store) if store else []
-        for artifact in found:
+        for artifact in self._store.look(self._listing.fresh):
             if artifact.state in _NOT_PUBLISHED:
                 continue
             said = artifact.custom_properties

@@ -7,10 +7,10 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ml_metadata import MetadataStore, errors
 from ml_metadata.proto import metadata_store_pb2 as pb
@@ -22,8 +22,11 @@ from tfx_encore.metadata.mlmd_connection import (
     connection_config,
     describe,
 )
-from tfx_encore.metadata.mlmd_errors import first_line, is_contention, is_transient, raise_mapped
+from tfx_encore.metadata.mlmd_contention import until_done
+from tfx_encore.metadata.mlmd_errors import is_contention, is_transient, raise_mapped, reason_of
 from tfx_encore.schemas.errors import LedgerError, LedgerUnavailableError, LedgerVersionError
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ _log = logging.getLogger(__name__)
 _MAKING_SECONDS = 20.0
 _MAKING_SECONDS_SQLITE_FILE = 2.0
 _OPEN_PAUSE_SECONDS = 0.1
+# How long a look goes on while others write: less than for writing, since followers look again.
+_LOOK_SECONDS = 2.0
 
 
 class MlmdStore:
@@ -56,6 +61,18 @@ class MlmdStore:
         """Yields the MetadataStore, or None if the store does not exist yet."""
         with self._lock, self._errors_mapped():
             yield self._opened(create=False)
+
+    def look(self, get: Callable[[Any], list[T]]) -> list[T]:
+        """Returns what `get` reads from the MetadataStore; [] if the store does not exist yet.
+
+        Another writer's transaction can undo a look too, which is then made again.
+        """
+
+        def attempt() -> list[T]:
+            with self.reading() as store:
+                return get(store) if store else []
+
+        return until_done(attempt, seconds=_LOOK_SECONDS)
 
     @contextmanager
     def writing(self) -> Iterator[Any]:
@@ -190,7 +207,7 @@ def _patience_seconds(message: str) -> float:
 
 
 def _raise_not_opened(error: RuntimeError, config: Any) -> NoReturn:
-    message, name = first_line(error), describe(config)
+    message, name = reason_of(error), describe(config)
     if "database version" in message:
         raise LedgerVersionError(
             f"{name} was written by another version of ml-metadata: {message.split('. ')[0]}. "
