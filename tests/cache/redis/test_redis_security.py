@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,10 +10,7 @@ from typing import Any
 
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import trustme
 
 from tfx_encore.cache.redis_accelerator import InvalidationAccelerator
 from tfx_encore.cache.redis_config import RedisConfig
@@ -41,72 +36,23 @@ def with_store(config: RedisConfig, use: Use, **options: Any) -> Any:
     return asyncio.run(run())
 
 
-_SIGNS_CERTIFICATES = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
-
-
 class Authority:
     """Signs certificates for a test, and writes them with their keys into a folder."""
 
-    def __init__(self, folder: Path, name: str = "test authority") -> None:
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
         self._folder = folder
-        folder.mkdir(exist_ok=True)
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = (
-            self._builder(self._name, self._key)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_SIGNS_CERTIFICATES, critical=True)
-        )
-        self.file = self._write("ca.pem", builder.sign(self._key, hashes.SHA256()))
-
-    def _builder(self, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
-        """With the key identifiers, without which Python 3.13 and newer refuse a certificate."""
-        now = dt.datetime.now(dt.timezone.utc)
-        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
-            .add_extension(own, critical=False)
-            .add_extension(issuer, critical=False)
-        )
-
-    def _write(self, name: str, certificate: x509.Certificate) -> str:
-        path = self._folder / name
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return str(path)
+        self._signs = trustme.CA()
+        self.file = str(folder / "ca.pem")
+        self._signs.cert_pem.write_to_path(self.file)
 
     def issue(self, name: str, address: str = "127.0.0.1") -> tuple[str, str]:
         """Returns the files of a certificate for an address and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = self._builder(subject, key).add_extension(names, critical=False)
-        key_file = self._folder / f"{name}.key"
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        signed = builder.sign(self._key, hashes.SHA256())
-        return self._write(f"{name}.pem", signed), str(key_file)
+        made = self._signs.issue_cert(address)
+        certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        made.cert_chain_pems[0].write_to_path(certificate)
+        made.private_key_pem.write_to_path(key)
+        return str(certificate), str(key)
 
 
 @pytest.fixture
@@ -212,7 +158,7 @@ async def _refused(store: RedisStore) -> str:
 
 
 def test_a_server_signed_by_someone_else_is_not_trusted(start_tls, tmp_path) -> None:
-    other = Authority(tmp_path / "other", "another authority")
+    other = Authority(tmp_path / "other")
     message = with_store(tls_config(start_tls(), ca_file=other.file), _refused)
     assert "certificate verify failed" in message.lower()
     assert "certificate verify failed" in with_store(tls_config(start_tls()), _refused).lower()

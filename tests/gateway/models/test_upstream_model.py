@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 
 import grpc
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+import trustme
 
 from tfx_encore.gateway.errors import Code, ServingError
 from tfx_encore.gateway.models.upstream_model import UpstreamLoader, UpstreamTls
@@ -180,46 +176,25 @@ def test_messages_larger_than_grpcs_default_pass_both_ways(run, fake_model):
     assert run(work, model)
 
 
-def _certificate(folder):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "upstream")])
-    now = dt.datetime.now(dt.timezone.utc)
-    names = [x509.DNSName("upstream"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    (folder / "cert.pem").write_bytes(pem)
-    (folder / "key.pem").write_bytes(secret)
-    return pem, secret
-
-
 def test_both_sides_show_their_certificates(run, tmp_path, make_inputs):
-    pem, secret = _certificate(tmp_path)
-    credentials = grpc.ssl_server_credentials([(secret, pem)], pem, require_client_auth=True)
+    authority = trustme.CA()
+    made = authority.issue_cert("upstream")
+    key, certificate = made.private_key_pem, made.cert_chain_pems[0]
     own = {"certificate_file": tmp_path / "cert.pem", "key_file": tmp_path / "key.pem"}
-    tls = UpstreamTls(ca_file=tmp_path / "cert.pem", server_name="upstream", **own)
+    certificate.write_to_path(own["certificate_file"])
+    key.write_to_path(own["key_file"])
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    credentials = grpc.ssl_server_credentials(
+        [(key.bytes(), certificate.bytes())], authority.cert_pem.bytes(), require_client_auth=True
+    )
+    tls = UpstreamTls(ca_file=tmp_path / "ca.pem", server_name="upstream", **own)
 
     async def work(loader, server):
         model = await loader.load("small", 3, "/nowhere")
         return await model.run("serving_default", make_inputs(2), ("score",))
 
     assert run(work, tls=tls, credentials=credentials)["score"].shape == (2,)
-    stranger = UpstreamTls(ca_file=tmp_path / "cert.pem")
+    stranger = UpstreamTls(ca_file=tmp_path / "ca.pem")
     refused = failure(
         run, lambda server: None, tls=stranger, credentials=credentials, load_seconds=0.05
     )

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import pytest
+import trustme
 
 from tfx_encore.gateway.rest.http_message import HttpPolicy
 
@@ -264,11 +265,12 @@ def test_a_request_that_comes_while_the_server_ends_is_still_answered(wire: Wire
     assert answer.headers["connection"] == "close"
 
 
-def test_tls_is_spoken(wire: Wire, tmp_path: Any) -> None:
-    certificate, key = self_signed(tmp_path)
+def test_tls_is_spoken(wire: Wire) -> None:
+    authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    client_side = ssl.create_default_context(cafile=certificate)
+    authority.issue_cert("localhost").configure_cert(server)
+    client_side = ssl.create_default_context()
+    authority.configure_trust(client_side)
 
     async def work() -> list[Any]:
         async with wire.serving(wire.Gateway(max_body_bytes=1000), ssl=server) as gateway:
@@ -281,31 +283,6 @@ def test_tls_is_spoken(wire: Wire, tmp_path: Any) -> None:
     *good, refused = wire.run(work)
     assert {one.status for one in good} == {200}
     assert refused.status == 413
-
-
-def self_signed(folder: Any) -> tuple[str, str]:
-    import datetime as dt
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.timezone.utc)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "c.pem").write_bytes(made.public_bytes(pem))
-    (folder / "k.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return str(folder / "c.pem"), str(folder / "k.pem")
 
 
 def test_a_port_that_is_taken_is_an_error(wire: Wire) -> None:

@@ -3,68 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 import ssl
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import trustme
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from tfx_encore.gateway.rpc.server import serve_grpc
 from tfx_encore.gateway.tls import parse_ssl_config, read_ssl_config
 from tfx_encore.schemas.errors import ConfigError
 
-
-class Signed:
-    """A key and a certificate, signed by itself or by another."""
-
-    def __init__(self, name, issuer=None):
-        self.private = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = dt.datetime.now(dt.timezone.utc)
-        built = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer.certificate.subject if issuer else subject)
-            .public_key(self.private.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
-            .add_extension(
-                x509.SubjectAlternativeName(
-                    [
-                        x509.DNSName("localhost"),
-                        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-                    ]
-                ),
-                False,
-            )
-        )
-        self.certificate = built.sign((issuer or self).private, hashes.SHA256())
-
-    @property
-    def key(self):
-        return self.private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-
-    @property
-    def pem(self):
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
+CA, STRANGERS = trustme.CA(), trustme.CA()
+AUTHORITY, STRANGER_AUTHORITY = CA.cert_pem.bytes(), STRANGERS.cert_pem.bytes()
 
 
-AUTHORITY = Signed("authority")
-SERVER = Signed("server", AUTHORITY)
-CLIENT = Signed("client", AUTHORITY)
-STRANGER = Signed("stranger")
+def signed(authority, name):
+    """A key and a certificate, as PEM."""
+    made = authority.issue_cert(name, "127.0.0.1")
+    return made.private_key_pem.bytes(), made.cert_chain_pems[0].bytes()
+
+
+SERVER, CLIENT = signed(CA, "localhost"), signed(CA, "client")
+STRANGER = signed(STRANGERS, "client")
 
 
 def text(**fields):
@@ -76,9 +37,9 @@ def text(**fields):
     return "\n".join(lines)
 
 
-PLAIN = text(server_key=SERVER.key, server_cert=SERVER.pem)
+PLAIN = text(server_key=SERVER[0], server_cert=SERVER[1])
 MUTUAL = text(
-    server_key=SERVER.key, server_cert=SERVER.pem, custom_ca=AUTHORITY.pem, client_verify="true"
+    server_key=SERVER[0], server_cert=SERVER[1], custom_ca=AUTHORITY, client_verify="true"
 )
 
 
@@ -109,24 +70,24 @@ def predict(kit, config, credentials, tmp_path):
 
 
 def test_a_client_that_knows_the_authority_is_answered(kit, tmp_path):
-    credentials = grpc.ssl_channel_credentials(AUTHORITY.pem)
+    credentials = grpc.ssl_channel_credentials(AUTHORITY)
     answer = predict(kit, PLAIN, credentials, tmp_path)
     assert list(answer.outputs["y"].float_val) == [2.0]
 
 
 def test_a_client_without_tls_or_with_another_authority_is_not(kit, tmp_path):
     assert predict(kit, PLAIN, None, tmp_path) == grpc.StatusCode.UNAVAILABLE
-    credentials = grpc.ssl_channel_credentials(STRANGER.pem)
+    credentials = grpc.ssl_channel_credentials(STRANGER_AUTHORITY)
     assert predict(kit, PLAIN, credentials, tmp_path) == grpc.StatusCode.UNAVAILABLE
 
 
 def test_mutual_tls_lets_in_only_whom_the_authority_vouches_for(kit, tmp_path):
-    known = grpc.ssl_channel_credentials(AUTHORITY.pem, CLIENT.key, CLIENT.pem)
+    known = grpc.ssl_channel_credentials(AUTHORITY, *CLIENT)
     answer = predict(kit, MUTUAL, known, tmp_path)
     assert list(answer.outputs["y"].float_val) == [2.0]
-    nobody = grpc.ssl_channel_credentials(AUTHORITY.pem)
+    nobody = grpc.ssl_channel_credentials(AUTHORITY)
     assert predict(kit, MUTUAL, nobody, tmp_path) == grpc.StatusCode.UNAVAILABLE
-    stranger = grpc.ssl_channel_credentials(AUTHORITY.pem, STRANGER.key, STRANGER.pem)
+    stranger = grpc.ssl_channel_credentials(AUTHORITY, *STRANGER)
     assert predict(kit, MUTUAL, stranger, tmp_path) == grpc.StatusCode.UNAVAILABLE
 
 
@@ -143,7 +104,8 @@ def test_the_same_file_makes_a_context_of_python():
 
         server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=plain)
         port = server.sockets[0].getsockname()[1]
-        client = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
+        client = ssl.create_default_context(cadata=AUTHORITY.decode())
+        client.verify_flags |= ssl.VERIFY_X509_STRICT  # the default since Python 3.13
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
         try:
             return await reader.read()
@@ -158,10 +120,10 @@ def test_the_same_file_makes_a_context_of_python():
     ("config", "field"),
     [
         ("", "server_key"),
-        (text(server_key=b"/etc/key.pem", server_cert=SERVER.pem), "server_key"),
-        (text(server_key=SERVER.key), "server_cert"),
-        (text(server_key=SERVER.key, server_cert=SERVER.key), "server_cert"),
-        (text(server_key=STRANGER.key, server_cert=SERVER.pem), "server_key"),
+        (text(server_key=b"/etc/key.pem", server_cert=SERVER[1]), "server_key"),
+        (text(server_key=SERVER[0]), "server_cert"),
+        (text(server_key=SERVER[0], server_cert=SERVER[0]), "server_cert"),
+        (text(server_key=STRANGER[0], server_cert=SERVER[1]), "server_key"),
         (PLAIN + "\nclient_verify: true", "custom_ca"),
         (PLAIN + '\ncustom_ca: "no"', "custom_ca"),
     ],
