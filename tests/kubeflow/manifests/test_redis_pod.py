@@ -153,6 +153,14 @@ def test_the_gateways_configuration_reads_and_writes(
     assert [entry and entry.answer for entry in found] == [b"answer", None]
 
 
+def test_the_certificate_is_one_that_the_strictest_clients_take(server: Server) -> None:
+    """Python does from 3.13 on: it wants the identifiers of both keys."""
+    certificate = Path(server.authority).with_name("tls.crt")
+    command = ["openssl", "verify", "-x509_strict", "-CAfile", server.authority, str(certificate)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{certificate}: OK\n")
+
+
 def test_the_certificate_is_for_the_services_name(server: Server) -> None:
     pem = (server.folder / "etc/encore/tls/tls.crt").read_text()
     der = base64.b64decode("".join(pem.splitlines()[1:-1]))
