@@ -113,26 +113,25 @@ class _Source:
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._returned = b""
+        self._held = b""
         self._at = 0
         self.position = 0
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes; fewer only at the end."""
-        data: bytes
-        if self._at >= len(self._returned):
-            data = self._file.read(size)
-        else:
-            data = self._returned[self._at : self._at + size]
-            self._at += len(data)
-            if len(data) < size:
-                data += self._file.read(size - len(data))
+        end = self._at + size
+        if end > len(self._held):
+            rest = self._held[self._at :]
+            self._held = rest + self._file.read(max(size - len(rest), _CHUNK))
+            self._at, end = 0, size
+        data = self._held[self._at : end]
+        self._at += len(data)
         self.position += len(data)
         return data
 
     def unread(self, data: bytes) -> None:
         """Gives the bytes read last back."""
-        self._returned = data + self._returned[self._at :]
+        self._held = data + self._held[self._at :]
         self._at = 0
         self.position -= len(data)
 

@@ -21,6 +21,10 @@ _METADATA, _REQUEST, _RESPONSE = 0x0A, 0x0A, 0x12
 _KINDS = {0x12: CLASSIFY, 0x1A: REGRESS, 0x22: MULTI, 0x32: PREDICT}
 
 
+_TAG, _TIMESTAMP = 0x1A, 0x20
+_TEXTS_AND_MESSAGES = frozenset(range(0x0A, 0x80, 8))  # fields 1 to 15
+
+
 class LogParts(NamedTuple):
     """Serialised parts of a PredictionLog.
 
@@ -43,6 +47,45 @@ def split_log(record: bytes) -> LogParts | None:
         return _split(record)
     except IndexError:
         return None
+
+
+class MetadataParts(NamedTuple):
+    """Parts of a LogMetadata.
+
+    Attributes:
+        tags: its `saved_model_tags`.
+        timestamp_secs: 0 if it has none.
+        rest: all else, serialised: much the same in every record.
+    """
+
+    tags: list[bytes]
+    timestamp_secs: int
+    rest: bytes
+
+
+def split_metadata(metadata: bytes) -> MetadataParts | None:
+    """Returns the parts of a LogMetadata; None if it is laid out unusually or is none."""
+    tags, rest, seconds = [], [], 0
+    at, size = 0, len(metadata)
+    try:
+        while at < size:
+            field, start = metadata[at], at
+            number, at = varint(metadata, at + 1)
+            if field == _TIMESTAMP:
+                seconds = number
+                continue
+            if field not in _TEXTS_AND_MESSAGES:
+                return None
+            if field == _TAG:
+                tags.append(metadata[at : at + number])
+            at += number
+            if field != _TAG:
+                rest.append(metadata[start:at])
+    except IndexError:
+        return None
+    if at != size or seconds >> 63:
+        return None
+    return MetadataParts(tags, seconds, b"".join(rest))
 
 
 def _split(record: bytes) -> LogParts | None:

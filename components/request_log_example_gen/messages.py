@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,12 +25,12 @@ from tfx_encore.components.request_log_example_gen.log_wire import (
     PREDICT,
     REGRESS,
 )
-from tfx_encore.components.request_log_example_gen.tensors import rows_of_inputs
+from tfx_encore.components.request_log_example_gen.tensors import one_value, rows_of_inputs
 from tfx_encore.schemas.errors import DataError
 
 _STRING = 7  # in tensorflow.DataType
 _POSITIVE = "1"  # label of the class whose score is served
-_REMEMBERED = 20_000  # requests, and answers
+_REMEMBERED = 100_000  # requests, and answers: at most 100 MiB, of rows of 17 features
 _LONGEST_REMEMBERED = 4096  # bytes of one
 
 
@@ -85,8 +86,8 @@ class MessageReader:
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._encoder = RowEncoder(wanted.kinds, wanted.join)
-        self._asked: dict[tuple[str, bytes], Asked] = {}
-        self._served: dict[tuple[str, bytes], Served] = {}
+        self._asked: dict[bytes, Asked] = {}
+        self._served: dict[bytes, Served] = {}
 
     def asked(self, kind: str, request: bytes) -> Asked:
         """Reads a request.
@@ -100,14 +101,14 @@ class MessageReader:
             NotALogError: it is no such message.
         """
         # Equal bytes are equal messages; unequal bytes of equal messages only cost time.
-        place = (kind, request)
+        place = _digest(kind, request)
         found = self._asked.get(place)
         if found is None:
             message = _parsed(_REQUESTS[kind], request)
             rows = self._predict_rows(message) if kind == PREDICT else self._input_rows(message)
             signature = "" if kind == MULTI else message.model_spec.signature_name
             found = Asked(signature, rows)
-            _remember(self._asked, place, found)
+            _remember(self._asked, place, found, request)
         return found
 
     def served(self, kind: str, response: bytes) -> Served:
@@ -121,13 +122,13 @@ class MessageReader:
             UnusableError: it does not hold one probability for each row.
             NotALogError: it is no such message.
         """
-        place = (kind, response)
+        place = _digest(kind, response)
         found = self._served.get(place)
         if found is None:
             found = _SCORES[kind](self._wanted, _parsed(_RESPONSES[kind], response))
             if not all(0.0 <= score <= 1.0 for score in found.scores):
                 raise UnusableError("a score that is not in [0, 1]")
-            _remember(self._served, place, found)
+            _remember(self._served, place, found, response)
         return found
 
     def _predict_rows(self, request: Any) -> list[EncodedRow]:
@@ -136,7 +137,9 @@ class MessageReader:
             ((name, proto),) = inputs.items()
             # A lone vector of strings that is no feature holds Examples.
             if proto.dtype == _STRING and name not in (self._wanted.kinds or {}):
-                return [self._row(_features(data)) for data in _values(proto).ravel()]
+                one = one_value(proto)
+                examples = _values(proto).ravel() if one is None else (one,)
+                return [self._row(_features(data)) for data in examples]
         return [self._row(row) for row in rows_of_inputs(inputs)]
 
     def _input_rows(self, request: Any) -> list[EncodedRow]:
@@ -168,6 +171,9 @@ def _predicted(wanted: Wanted, response: Any) -> Served:
         raise UnusableError(f"no output {key}")
     else:
         raise UnusableError("several outputs, and no prediction_key")
+    one = one_value(proto)
+    if isinstance(one, float):
+        return _served(response, [one])
     values = _values(proto)
     if values.dtype == object or values.ndim not in {1, 2} or values.size != len(values):
         raise UnusableError("the output is not one number for each row")
@@ -254,8 +260,16 @@ def _values(proto: Any) -> Any:
         raise UnusableError("a tensor that cannot be read") from error
 
 
-def _remember(memo: dict[Any, Any], place: tuple[str, bytes], value: Any) -> None:
-    if len(place[1]) <= _LONGEST_REMEMBERED:
+def _digest(kind: str, data: bytes) -> bytes:
+    """Stands for the bytes of a message: a quarter of the memory that they would take."""
+    return hashlib.blake2b(data, digest_size=16, person=_PERSONS[kind]).digest()
+
+
+_PERSONS = {kind: kind.encode()[:16] for kind in _REQUESTS}
+
+
+def _remember(memo: dict[bytes, Any], place: bytes, value: Any, data: bytes) -> None:
+    if len(data) <= _LONGEST_REMEMBERED:
         if len(memo) >= _REMEMBERED:
             memo.clear()
         memo[place] = value

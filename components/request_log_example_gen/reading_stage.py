@@ -26,9 +26,9 @@ from tfx_encore.components.request_log_example_gen.records import Answered, Fail
 from tfx_encore.components.request_log_example_gen.sources import short_name
 from tfx_encore.components.request_log_example_gen.tallies import (
     SQUARES,
+    Requests,
     Tally,
     count,
-    count_request,
 )
 from tfx_encore.components.shared_files import whole_file
 from tfx_encore.schemas import nights
@@ -103,6 +103,8 @@ class ReadLog(beam.DoFn):
         )
         prints = _Prints(self._layout.parts)
         tally: Tally = {}
+        requests = Requests(tally)
+        records = 0
         for number, path in part.files:
             name = short_name(path)
             aside = _Aside(self._layout, number, path)
@@ -117,9 +119,9 @@ class ReadLog(beam.DoFn):
                     continue
                 if self._window and not self._window[0] <= found.time_us < self._window[1]:
                     continue
-                count(tally, "records")
+                records += 1
                 if isinstance(found, Answered):
-                    count_request(tally, found)
+                    requests.add(found)
                     if self._rows(found, f"{name}#{position:06d}", batches, prints):
                         yield from batches.flush()
                     if prints.full:
@@ -131,6 +133,8 @@ class ReadLog(beam.DoFn):
             yield from aside.close(file, tally)
         yield from batches.flush()
         yield from prints.flush()
+        count(tally, "records", by=records)
+        requests.close()
         yield TaggedOutput(NOTES, (TALLY, tally))
 
     def _rows(self, answer: Answered, made_id: str, batches: Batches, prints: _Prints) -> bool:

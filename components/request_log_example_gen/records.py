@@ -14,7 +14,12 @@ from tensorflow_serving.apis import logging_pb2, prediction_log_pb2
 
 from tfx_encore.cache.tf_predict import DEFAULT_SIGNATURE
 from tfx_encore.components.request_log_example_gen.example_bytes import EncodedRow
-from tfx_encore.components.request_log_example_gen.log_wire import MULTI, LogParts, split_log
+from tfx_encore.components.request_log_example_gen.log_wire import (
+    MULTI,
+    LogParts,
+    split_log,
+    split_metadata,
+)
 from tfx_encore.components.request_log_example_gen.messages import (
     MessageReader,
     NotALogError,
@@ -25,6 +30,8 @@ from tfx_encore.schemas.errors import DataError
 from tfx_encore.schemas.nights import HIT, MISS, UNKNOWN
 
 _PREFIX = "encore."
+_PREFIX_SIZE = len(_PREFIX)
+_MAX_HEADS = 1000
 _LOG = prediction_log_pb2.PredictionLog
 _KINDS = {"predict_log", "classify_log", "regress_log", "multi_inference_log"}
 _PATHS = {"hit": HIT, "miss": MISS, "off": MISS}
@@ -74,6 +81,15 @@ class Unusable(NamedTuple):
     time_us: int
 
 
+class _Head(NamedTuple):
+    """What the metadata of a record says beside its tags; "" and 0 if it does not."""
+
+    model: str
+    signature: str
+    version: int
+    rate: float
+
+
 class RecordReader:
     """Reads records, one after the other.
 
@@ -85,7 +101,7 @@ class RecordReader:
         self._wanted = wanted
         self._messages = MessageReader(wanted)
         self._signatures = frozenset(wanted.signatures)
-        self._metadata = logging_pb2.LogMetadata()
+        self._heads: dict[bytes, _Head] = {}
 
     def read(self, record: bytes) -> Answered | Failed | Unusable:
         """Reads one record.
@@ -94,34 +110,48 @@ class RecordReader:
             NotALogError: it is none.
         """
         parts = split_log(record) or _by_protobuf(record)
-        metadata = self._metadata
-        try:
-            metadata.ParseFromString(parts.metadata)
-        except DecodeError as error:
-            raise NotALogError("not a PredictionLog") from error
-        tags = read_tags(metadata.saved_model_tags)
+        tags, seconds, head = self._metadata(parts.metadata)
         time_us = _number(tags, "time_us")
         if time_us is None:
-            time_us = metadata.timestamp_secs * 1_000_000
+            time_us = seconds * 1_000_000
         try:
-            return self._answered(parts, metadata, tags, time_us)
+            return self._answered(parts, head, tags, time_us)
         except NotALogError:
             raise
         except DataError as problem:
             return Unusable(str(problem), time_us)
 
+    def _metadata(self, data: bytes) -> tuple[dict[str, str], int, _Head]:
+        """The tags, the time in seconds, and what most records have in common."""
+        split = split_metadata(data)
+        try:
+            if split is not None:
+                tags = read_tags([tag.decode() for tag in split.tags])
+                return tags, split.timestamp_secs, self._head(split.rest)
+            metadata = logging_pb2.LogMetadata.FromString(data)
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise NotALogError("not a PredictionLog") from error
+        return read_tags(metadata.saved_model_tags), metadata.timestamp_secs, _head(metadata)
+
+    def _head(self, data: bytes) -> _Head:
+        head = self._heads.get(data)
+        if head is None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            head = self._heads[data] = _head(logging_pb2.LogMetadata.FromString(data))
+        return head
+
     def _answered(
-        self, parts: LogParts, metadata: Any, tags: dict[str, str], time_us: int
+        self, parts: LogParts, head: _Head, tags: dict[str, str], time_us: int
     ) -> Answered | Failed:
-        spec = metadata.model_spec
-        if self._wanted.model and spec.name not in {"", self._wanted.model}:
+        if self._wanted.model and head.model not in {"", self._wanted.model}:
             raise UnusableError("of another model")
         if parts.response is None:
             return Failed(tags.get("code", "unknown"), time_us)
         if parts.kind not in _KINDS:
             raise UnusableError(f"a {parts.kind}")
         # A MultiInference has as many signatures as results.
-        named = "" if parts.kind == MULTI else spec.signature_name
+        named = "" if parts.kind == MULTI else head.signature
         if named:
             self._check(named)
         asked = self._messages.asked(parts.kind, parts.request)
@@ -136,13 +166,13 @@ class RecordReader:
             served.scores,
             _paths(cache, tags.get("hits", ""), len(served.scores)),
             signature,
-            spec.version.value or served.version,
+            head.version or served.version,
             tags.get("fingerprint", ""),
             time_us,
             tags.get("request_id", ""),
             cache,
             _number(tags, "us"),
-            metadata.sampling_config.sampling_rate or 1.0,
+            head.rate or 1.0,
         )
 
     def _check(self, signature: str) -> None:
@@ -150,10 +180,24 @@ class RecordReader:
             raise UnusableError(f"signature {signature}")
 
 
+def _head(metadata: Any) -> _Head:
+    spec = metadata.model_spec
+    return _Head(
+        spec.name,
+        spec.signature_name,
+        spec.version.value,
+        metadata.sampling_config.sampling_rate,
+    )
+
+
 def read_tags(saved_model_tags: Iterable[str]) -> dict[str, str]:
     """What the gateway says beyond TensorFlow Serving's fields, name -> value; else empty."""
-    found = (tag[len(_PREFIX) :].partition("=") for tag in saved_model_tags if tag[:7] == _PREFIX)
-    return {name: value for name, _, value in found}
+    found = {}
+    for tag in saved_model_tags:
+        if tag.startswith(_PREFIX):
+            name, _, value = tag[_PREFIX_SIZE:].partition("=")
+            found[name] = value
+    return found
 
 
 def _by_protobuf(record: bytes) -> LogParts:

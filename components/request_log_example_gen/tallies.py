@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from tfx_encore.schemas.nights import HIT, LogReport
+from tfx_encore.schemas.nights import HIT, PATHS, LogReport
 
 Tally = dict[str, int]
 FIRST, LAST = "first_us", "last_us"
 SQUARES = "squares"
 _SEPARATOR = "\x1f"
 _MAX_REASONS = 50
+_MAX_KINDS = 10_000  # of requests that are counted together
 _OTHERS = "other reasons"
 _ROUND = 6
 
@@ -42,28 +43,73 @@ def add(total: Tally, more: Mapping[str, int]) -> None:
             total[name] += number
 
 
-def count_request(tally: Tally, answer: Any) -> None:
-    """Counts an answered request (`records.Answered`) with its rows."""
-    paths = answer.paths
-    number = len(paths)
-    count(tally, "requests")
-    count(tally, "rows", by=number)
-    count(tally, "rows_by_version", answer.version, by=number)
-    if answer.fingerprint:
-        count(tally, "fingerprints", answer.version, answer.fingerprint, by=number)
-    for path in set(paths):
-        count(tally, "rows_by_path", path, by=paths.count(path))
-    if answer.cache:
-        count(tally, "requests_by_cache", answer.cache)
-        if answer.took_us is not None:
-            count(tally, "latency_us", answer.cache, by=answer.took_us)
-    rate = _rate(answer.rate)
-    count(tally, "weighted_requests", rate)
-    count(tally, "weighted_rows", rate, by=number)
-    hits = paths.count(HIT)
+class Requests:
+    """Counts answered requests (`records.Answered`) with their rows; alike ones together.
+
+    Args:
+        tally: has the counts once `close` was called.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._alike: dict[tuple[Any, ...], list[int]] = {}
+        self._first = self._last = 0
+
+    def add(self, answer: Any) -> None:
+        """Counts a request."""
+        paths, took_us, time_us = answer.paths, answer.took_us, answer.time_us
+        alike = (
+            answer.version,
+            answer.fingerprint,
+            answer.cache,
+            answer.rate,
+            took_us is not None,
+            *[paths.count(path) for path in PATHS],
+        )
+        held = self._alike.get(alike)
+        if held is None:
+            if len(self._alike) >= _MAX_KINDS:
+                self.close()
+            if not self._alike:
+                self._first = self._last = time_us
+            held = self._alike[alike] = [0, 0]
+        held[0] += 1
+        held[1] += took_us or 0
+        if time_us < self._first:
+            self._first = time_us
+        elif time_us > self._last:
+            self._last = time_us
+
+    def close(self) -> None:
+        """Adds what was counted to the tally."""
+        for alike, (requests, took_us) in self._alike.items():
+            _count_alike(self._tally, alike, requests, took_us)
+        if self._alike:
+            add(self._tally, {FIRST: self._first, LAST: self._last})
+        self._alike = {}
+
+
+def _count_alike(tally: Tally, alike: tuple[Any, ...], requests: int, took_us: int) -> None:
+    version, fingerprint, cache, sampled, timed, *numbers = alike
+    rows = requests * sum(numbers)
+    count(tally, "requests", by=requests)
+    count(tally, "rows", by=rows)
+    count(tally, "rows_by_version", version, by=rows)
+    if fingerprint:
+        count(tally, "fingerprints", version, fingerprint, by=rows)
+    for path, number in zip(PATHS, numbers, strict=True):
+        if number:
+            count(tally, "rows_by_path", path, by=requests * number)
+    if cache:
+        count(tally, "requests_by_cache", cache, by=requests)
+        if timed:
+            count(tally, "latency_us", cache, by=took_us)
+    rate = _rate(sampled)
+    count(tally, "weighted_requests", rate, by=requests)
+    count(tally, "weighted_rows", rate, by=rows)
+    hits = requests * numbers[PATHS.index(HIT)]
     if hits:
         count(tally, "weighted_hits", rate, by=hits)
-    add(tally, {FIRST: answer.time_us, LAST: answer.time_us})
 
 
 @lru_cache(maxsize=1000)

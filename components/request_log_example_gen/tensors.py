@@ -62,23 +62,29 @@ def _column(name: str, proto: Any) -> list[RawFeature]:
     return [RawFeature(dtype, width, raw[at * step : (at + 1) * step]) for at in range(len(flat))]
 
 
-def _one_scalar(proto: Any) -> RawFeature | None:
-    """The usual case, quickly: one row, one value, in its own field."""
+def one_value(proto: Any) -> Any:
+    """The usual case, quickly: the value of a batch of one scalar; None of any other tensor."""
     dims = proto.tensor_shape.dim
-    if not 0 < len(dims) < 3 or any(dim.size != 1 for dim in dims):
+    number = len(dims)
+    if not 0 < number < 3 or dims[0].size != 1 or dims[number - 1].size != 1:
         return None
     field = _FIELD.get(proto.dtype)
     values: Any = getattr(proto, field) if field else ()
-    if len(values) != 1:
+    return values[0] if len(values) == 1 else None
+
+
+def _one_scalar(proto: Any) -> RawFeature | None:
+    value = one_value(proto)
+    if value is None:
         return None
     if proto.dtype == _STRING:
-        return RawFeature("string", 1, join_strings(values))
+        return RawFeature("string", 1, join_strings([value]))
     if proto.dtype in _FLOATS:
         try:
-            return RawFeature("float32", 1, _ONE_FLOAT.pack(values[0]))
+            return RawFeature("float32", 1, _ONE_FLOAT.pack(value))
         except OverflowError:
             return None
-    return RawFeature("int64", 1, _ONE_INT.pack(values[0]))
+    return RawFeature("int64", 1, _ONE_INT.pack(value))
 
 
 def _as_int64(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
