@@ -13,6 +13,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from tfx_encore.kubeflow.parameters import Parameter
 from tfx_encore.kubeflow.platform_spec import platform_spec
+from tfx_encore.kubeflow.resources import set_resources
 from tfx_encore.kubeflow.spec_package import Package
 from tfx_encore.kubeflow.target import Target
 
@@ -53,6 +54,7 @@ def compile_package(pipeline: Pipeline, parameters: Sequence[Parameter], target:
         container = executor.get("container")
         if container is not None and target.environment:
             container["env"] = [{"name": k, "value": v} for k, v in target.environment]
+    set_resources(spec, target)
     return Package(spec, platform_spec(spec, target))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 from tfx_encore.kubeflow.problems import Problem
 from tfx_encore.kubeflow.project_checks import check_project
+from tfx_encore.kubeflow.resources import check_tasks_named
 from tfx_encore.kubeflow.spec_checks import check_package
 from tfx_encore.kubeflow.spec_package import Package, write_package
 from tfx_encore.kubeflow.target import Target
@@ -36,38 +38,44 @@ class Compiled:
 
 
 def compile_project(
-    kind: str,
+    kinds: Sequence[str],
     config: ProjectConfig,
     schema_file: pathlib.Path,
     target: Target,
     output: pathlib.Path,
     *,
     name: Optional[str] = None,
-) -> Compiled:
-    """Compiles one pipeline of a project; nothing is written if the backend would reject it.
+) -> tuple[Compiled, ...]:
+    """Compiles pipelines of a project; nothing is written if the backend would reject one.
 
     Args:
-        kind: `release` or `nightly`.
+        kinds: `release`, `nightly` or both.
         config: the project.
-        schema_file: its curated schema; it becomes part of the specification.
-        target: where the pipeline will run.
+        schema_file: its curated schema; it becomes part of the specifications.
+        target: where the pipelines will run.
         output: folder to write `<kind>.yaml` into.
         name: the pipeline's name on Kubeflow; the model's and the kind if not given.
 
     Raises:
-        ConfigError: the backend would reject the pipeline, or it could not run there; gives the
+        ConfigError: the backend would reject a pipeline, or it could not run there; gives the
             reason and the way out of each problem.
         DataError: the schema cannot be read.
     """
-    name = name or f"{config.model}-{kind}".lower().replace("_", "-")
     check_features(features_used(config), read_columns(schema_file), "encore.yaml")
-    refuse(kind, check_project(kind, config, target, name))
-    package = _compile(kind, config, schema_file, target, name)
-    problems = check_package(package.pipeline, package.platform)
-    refuse(kind, problems)
-    file = output / f"{kind}.yaml"
-    write_package(package, file)
-    return Compiled(kind, package, file, tuple(p for p in problems if p.severity == "warning"))
+    names = {kind: name or f"{config.model}-{kind}".lower().replace("_", "-") for kind in kinds}
+    for kind in kinds:
+        refuse(kind, check_project(kind, config, target, names[kind]))
+    found = []
+    for kind in kinds:
+        package = _compile(kind, config, schema_file, target, names[kind])
+        problems = check_package(package.pipeline, package.platform)
+        refuse(kind, problems)
+        warnings = tuple(p for p in problems if p.severity == "warning")
+        found.append(Compiled(kind, package, output / f"{kind}.yaml", warnings))
+    check_tasks_named(target, [each.package.pipeline for each in found])
+    for each in found:
+        write_package(each.package, each.file)
+    return tuple(found)
 
 
 def refuse(kind: str, problems: tuple[Problem, ...]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 
@@ -35,6 +36,23 @@ class SecretVariable:
 
 
 @dataclass(frozen=True)
+class Amounts:
+    """How much of one resource tasks are promised.
+
+    Attributes:
+        each: of a task that is not named; None: nothing.
+        of_task: task -> its own.
+    """
+
+    each: float | None = None
+    of_task: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, task: str) -> float | None:
+        """What this task is promised."""
+        return self.of_task.get(task, self.each)
+
+
+@dataclass(frozen=True)
 class Target:
     """Where a compiled pipeline will run.
 
@@ -46,6 +64,8 @@ class Target:
         pull_secrets: Secrets for pulling the image.
         pull_policy: `Always`, `IfNotPresent`, `Never`, or "" for Kubernetes' default.
         pipeline_root: where artifacts go: `s3://`, `gs://` or `minio://`; "" for the backend's own.
+        cpu: cores; a task may use more while its node has them to spare.
+        memory: bytes; a task that takes more is killed.
     """
 
     image: str
@@ -55,6 +75,8 @@ class Target:
     pull_secrets: tuple[str, ...] = ()
     pull_policy: str = ""
     pipeline_root: str = ""
+    cpu: Amounts = Amounts()
+    memory: Amounts = Amounts()
 
     @property
     def home(self) -> PurePosixPath:

@@ -11,6 +11,7 @@ from tfx_encore.kubeflow.commands.options import (
     KINDS,
     kind_argument,
     need_kfp,
+    parse_amounts,
     parse_secret,
     parse_variable,
     parse_volume,
@@ -59,6 +60,20 @@ if TYPE_CHECKING:
 )
 @click.option("--pull-secret", "pull_secrets", multiple=True, metavar="SECRET", help="Repeat.")
 @click.option("--pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"]), default=None)
+@click.option(
+    "--cpu",
+    "cpu",
+    multiple=True,
+    metavar="[TASK=]CORES",
+    help="Cores that each task, or one, is promised: 2, 500m; repeat.",
+)
+@click.option(
+    "--memory",
+    "memory",
+    multiple=True,
+    metavar="[TASK=]BYTES",
+    help="Memory that each task, or one, is promised and may not exceed: 4Gi, 512Mi; repeat.",
+)
 @click.option("--pipeline-root", metavar="URI", default="", help="s3://, gs:// or minio:// folder.")
 @click.option("--module", metavar="NAME", help="The user's module as it is called in the image.")
 @click.option(
@@ -89,6 +104,8 @@ def command(
       encore kubeflow compile --image registry.example/encore:1.4 --releases-claim encore
       encore kubeflow compile nightly --image registry.example/encore@sha256:... \\
           --releases-claim encore --volume request-log:/logs --set nightly.request_log=/logs
+      encore kubeflow compile release --image registry.example/encore:1.4 \\
+          --releases-claim encore --cpu 1 --memory 2Gi --memory Trainer=8Gi
     """
     if name and kind is None:
         raise click.UsageError("--name goes with one pipeline; say which: release or nightly")
@@ -107,10 +124,8 @@ def command(
     schema = workspace.project / config.data.schema_file
     from tfx_encore.kubeflow.compiling import compile_project
 
-    done = [
-        compile_project(each, config, schema, target, folder, name=name)
-        for each in ([kind] if kind else KINDS)
-    ]
+    kinds = [kind] if kind else KINDS
+    done = compile_project(kinds, config, schema, target, folder, name=name)
     for problem in dict.fromkeys(problem for each in done for problem in each.warnings):
         click.echo(f"encore: warning: {problem}", err=True)
     if as_json:
@@ -141,6 +156,8 @@ def target_of(
     pull_secrets: tuple[str, ...],
     pull_policy: Optional[str],
     pipeline_root: str,
+    cpu: tuple[str, ...],
+    memory: tuple[str, ...],
     pythonpath: str,
 ) -> Target:
     """The target that the options describe.
@@ -165,4 +182,6 @@ def target_of(
         pull_secrets=pull_secrets,
         pull_policy=pull_policy or "",
         pipeline_root=pipeline_root,
+        cpu=parse_amounts(cpu, "--cpu", "500m", least="1m"),
+        memory=parse_amounts(memory, "--memory", "4Gi", least="1Mi"),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
 
-from tfx_encore.kubeflow.target import SecretVariable, Volume
+from tfx_encore.kubeflow.target import Amounts, SecretVariable, Volume
 from tfx_encore.schemas.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -84,6 +84,40 @@ def parse_variable(text: str) -> tuple[str, str]:
     if not (_is_variable(variable) and equals):
         raise ConfigError(f"{text!r} is not VARIABLE=VALUE", key="--env")
     return variable, value
+
+
+def parse_amounts(texts: Iterable[str], option: str, example: str, *, least: str) -> Amounts:
+    """Reads [TASK=]QUANTITY, Kubernetes' quantities; of two for the same the last counts.
+
+    Args:
+        texts: what was given.
+        option: its name, for errors.
+        example: a quantity, for errors.
+        least: the least that can be meant; what is below lacks its unit.
+
+    Raises:
+        ConfigError: it is not in that form, or too little.
+    """
+    from kubernetes.utils import parse_quantity
+
+    each, of_task = None, {}
+    for text in texts:
+        task, equals, quantity = text.rpartition("=")
+        try:
+            amount = parse_quantity(quantity)
+        except (ValueError, ArithmeticError):
+            amount = None
+        if amount is None or (equals and not task):
+            raise ConfigError(
+                f"{text!r} is not [TASK=]QUANTITY, as {example} or Trainer={example}", key=option
+            )
+        if not parse_quantity(least) <= amount < 2**60:
+            raise ConfigError(f"{text!r}: give {least} or more, as {example}", key=option)
+        if task:
+            of_task[task] = float(amount)
+        else:
+            each = float(amount)
+    return Amounts(each, of_task)
 
 
 def _is_variable(name: str) -> bool:

@@ -35,7 +35,7 @@ def backend(load_module: Callable[[pathlib.Path], ModuleType]) -> ModuleType:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
     """The taxi example's pipelines, compiled. Do not change them."""
     from tfx_encore.kubeflow.compiling import KINDS, compile_project
-    from tfx_encore.kubeflow.target import SecretVariable, Target, Volume
+    from tfx_encore.kubeflow.target import Amounts, SecretVariable, Target, Volume
     from tfx_encore.pipeline.config import load_config
 
     target = Target(
@@ -43,11 +43,14 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
         volumes=(Volume("encore-releases", "/encore"), Volume("request-log", "/logs")),
         secrets=(SecretVariable("encore-keys", "request-log", "ENCORE_KEY"),),
         pull_secrets=("registry",),
+        cpu=Amounts(0.5),
+        memory=Amounts(None, {"Trainer": 4 * 2**30}),
     )
     output = tmp_path_factory.mktemp("compiled")
     config = load_config(ROOT / "encore.yaml")
     schema = ROOT / "schemas" / "taxi.pbtxt"
-    return {kind: compile_project(kind, config, schema, target, output).package for kind in KINDS}
+    done = compile_project(KINDS, config, schema, target, output)
+    return {each.kind: each.package for each in done}
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from tfx_encore.kubeflow.commands import options
+from tfx_encore.kubeflow.commands.options import KINDS
+from tfx_encore.kubeflow.resources import containers
 from tfx_encore.kubeflow.spec_package import read_package
 from tfx_encore.pipeline import cli
 from tfx_encore.schemas.errors import ConfigError
@@ -106,6 +108,12 @@ def test_options_reach_the_specification(
         ("data", {}, ("--pipeline-root", "/x"), "s3://, gs:// and minio:// only"),
         ("data", {}, ("--releases-claim", ""), "--releases-claim: name the claim"),
         ("data", {}, ("--image", ""), "give one with --image"),
+        ("data", {}, ("--memory", "4GB"), "--memory: '4GB' is not [TASK=]QUANTITY, as 4Gi"),
+        ("data", {}, ("--memory", "512"), "--memory: '512': give 1Mi or more"),
+        ("data", {}, ("--memory", "=4Gi"), "is not [TASK=]QUANTITY"),
+        ("data", {}, ("--cpu", "-1"), "--cpu: '-1': give 1m or more"),
+        ("data", {}, ("--cpu", "1e99"), "--cpu: '1e99'"),
+        ("data", {}, ("--cpu", "Trainr=2"), "--cpu: there is no task 'Trainr'; name one of Cache"),
     ],
 )
 def test_what_cannot_run_is_refused_with_the_way_out(
@@ -143,6 +151,39 @@ def test_a_module_in_the_image_takes_the_place_of_a_file(
     assert trainer["run_fn"]["runtimeValue"]["constant"] == "my_model.run_fn"
     executor = package.pipeline["deploymentSpec"]["executors"]["Trainer_executor"]
     assert executor["container"]["env"] == [{"name": "PYTHONPATH", "value": "/encore/code"}]
+
+
+def test_tasks_are_promised_what_was_asked_for(project: pathlib.Path, run_command: Any) -> None:
+    done = run_command(
+        "compile", "--config", str(project), *WHERE, "--cpu", "500m", "--cpu", "Trainer=4",
+        "--memory", "Trainer=8Gi", "--memory", "StatisticsGen=2.5G",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    folder = project.parent / ".encore" / "kubeflow"
+    found = {kind: containers(read_package(folder / f"{kind}.yaml").pipeline) for kind in KINDS}
+    release, nightly = (
+        {task: container["resources"] for task, container in found[kind].items()} for kind in KINDS
+    )
+    trainer = {"cpuRequest": 4.0, "memoryRequest": 8.589934592, "memoryLimit": 8.589934592}
+    assert release["Trainer"] == trainer
+    assert release["StatisticsGen"] == {"cpuRequest": 0.5, "memoryRequest": 2.5, "memoryLimit": 2.5}
+    assert nightly["NightPlanner"] == {"cpuRequest": 0.5}
+
+
+def test_without_a_word_tasks_are_promised_nothing(project: pathlib.Path, run_command: Any) -> None:
+    assert run_command("compile", "release", "--config", str(project), *WHERE).code == 0
+    package = read_package(project.parent / ".encore" / "kubeflow" / "release.yaml")
+    assert not any("resources" in each for each in containers(package.pipeline).values())
+
+
+def test_nothing_is_written_where_one_of_two_pipelines_is_refused(
+    project: pathlib.Path, run_command: Any
+) -> None:
+    _edit(project, "nightly", request_log="/elsewhere")
+    done = run_command("compile", "--config", str(project), *WHERE)
+    assert done.code == 2
+    assert "the nightly pipeline cannot run" in done.err
+    assert not (project.parent / ".encore").exists()
 
 
 def _point(value: str) -> EntryPoint:

@@ -53,7 +53,7 @@ def run(cluster: Path, load_module: Any, tmp_path_factory: pytest.TempPathFactor
     place = tmp_path_factory.mktemp("backend")
     target = Target("registry.example/encore:1", (Volume("encore", str(cluster)),))
     config = load_config(cluster / "encore.yaml")
-    compiled = compile_project("nightly", config, cluster / "taxi.pbtxt", target, place)
+    (compiled,) = compile_project(["nightly"], config, cluster / "taxi.pbtxt", target, place)
     local = place / "container"
 
     def container(image: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
