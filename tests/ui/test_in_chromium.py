@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-pytestmark = pytest.mark.service("chromium")
+pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(300)]
 
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
@@ -104,6 +104,8 @@ def visit(context, site):
 
     yield go
     for page in opened:
+        # Chromium was once seen never to answer when a page was closed that was still loading.
+        page.wait_for_load_state()
         page.close()
 
 
