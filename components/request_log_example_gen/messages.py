@@ -215,6 +215,8 @@ _RESPONSES = {
     REGRESS: regression_pb2.RegressionResponse,
     MULTI: inference_pb2.MultiInferenceResponse,
 }
+# A kind's bytes are told from another's by them.
+_PERSONS = {kind: kind.encode()[:16] for kind in _REQUESTS}
 _SCORES: dict[str, Callable[[Wanted, Any], Served]] = {
     PREDICT: _predicted,
     CLASSIFY: _classified,
@@ -263,9 +265,6 @@ def _values(proto: Any) -> Any:
 def _digest(kind: str, data: bytes) -> bytes:
     """Stands for the bytes of a message: a quarter of the memory that they would take."""
     return hashlib.blake2b(data, digest_size=16, person=_PERSONS[kind]).digest()
-
-
-_PERSONS = {kind: kind.encode()[:16] for kind in _REQUESTS}
 
 
 def _remember(memo: dict[bytes, Any], place: bytes, value: Any, data: bytes) -> None:

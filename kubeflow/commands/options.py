@@ -105,13 +105,14 @@ def parse_amounts(texts: Iterable[str], option: str, example: str, *, least: str
         task, equals, quantity = text.rpartition("=")
         try:
             amount = parse_quantity(quantity)
+            fits = parse_quantity(least) <= amount < 2**60
         except (ValueError, ArithmeticError):
-            amount = None
+            amount = fits = None
         if amount is None or (equals and not task):
             raise ConfigError(
                 f"{text!r} is not [TASK=]QUANTITY, as {example} or Trainer={example}", key=option
             )
-        if not parse_quantity(least) <= amount < 2**60:
+        if not fits:
             raise ConfigError(f"{text!r}: give {least} or more, as {example}", key=option)
         if task:
             of_task[task] = float(amount)

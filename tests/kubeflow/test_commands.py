@@ -110,6 +110,7 @@ def test_options_reach_the_specification(
         ("data", {}, ("--image", ""), "give one with --image"),
         ("data", {}, ("--memory", "4GB"), "--memory: '4GB' is not [TASK=]QUANTITY, as 4Gi"),
         ("data", {}, ("--memory", "512"), "--memory: '512': give 1Mi or more"),
+        ("data", {}, ("--memory", "NaN"), "is not [TASK=]QUANTITY"),
         ("data", {}, ("--memory", "=4Gi"), "is not [TASK=]QUANTITY"),
         ("data", {}, ("--cpu", "-1"), "--cpu: '-1': give 1m or more"),
         ("data", {}, ("--cpu", "1e99"), "--cpu: '1e99'"),
